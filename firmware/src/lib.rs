@@ -1,0 +1,2 @@
+//! The Homebrew Channel program: everything but the entry point.
+#![no_std]

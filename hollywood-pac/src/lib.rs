@@ -1,0 +1,3 @@
+//! Registers, addresses and CPU primitives of the Nintendo Wii.
+#![no_std]
+#![deny(missing_docs, unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]

@@ -1,0 +1,3 @@
+//! `cargo xtask`: the one command line of the project.
+
+fn main() {}
