@@ -18,9 +18,17 @@ const MAP_READY: &[u8] = b"map=ready\0";
 #[derive(Debug, PartialEq, Eq)]
 pub enum Error {
     /// A section lies outside the file's room in RAM.
-    Source { section: usize, offset: u32, size: u32 },
+    Source {
+        section: usize,
+        offset: u32,
+        size: u32,
+    },
     /// A section goes where the Homebrew Channel would not load it.
-    Target { section: usize, address: u32, size: u32 },
+    Target {
+        section: usize,
+        address: u32,
+        size: u32,
+    },
     /// The bss range is outside the room for programs.
     Bss { address: u32, size: u32 },
     /// The entry point is not in a text section, or not aligned to an instruction.
@@ -33,16 +41,35 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let room = layout::PROGRAM..layout::COMMAND_LINE;
         match *self {
-            Self::Source { section, offset, size } => {
-                write!(f, "section {section} is outside the file: offset {offset:#x}, {size:#x} bytes")
+            Self::Source {
+                section,
+                offset,
+                size,
+            } => {
+                write!(
+                    f,
+                    "section {section} is outside the file: offset {offset:#x}, {size:#x} bytes"
+                )
             }
-            Self::Target { section, address, size } => {
-                write!(f, "section {section} at {address:#010x}, {size:#x} bytes, is outside {room:#x?}")
+            Self::Target {
+                section,
+                address,
+                size,
+            } => {
+                write!(
+                    f,
+                    "section {section} at {address:#010x}, {size:#x} bytes, is outside {room:#x?}"
+                )
             }
             Self::Bss { address, size } => {
-                write!(f, "bss at {address:#010x}, {size:#x} bytes, is outside {room:#x?}")
+                write!(
+                    f,
+                    "bss at {address:#010x}, {size:#x} bytes, is outside {room:#x?}"
+                )
             }
-            Self::Entry { address } => write!(f, "entry point {address:#010x} is not in a text section"),
+            Self::Entry { address } => {
+                write!(f, "entry point {address:#010x} is not in a text section")
+            }
             Self::CommandLine { length } => write!(
                 f,
                 "command line of {length} bytes exceeds {} bytes",
@@ -76,8 +103,7 @@ pub struct Section {
 /// # Errors
 /// The first thing that is wrong.
 pub fn check(header: &[u32; HEADER as usize / 4], room: u32) -> Result<Program, Error> {
-    let [first, bss_address, bss_size, entry, ..] = [0, header[0x36], header[0x37], header[0x38]];
-    let _: u32 = first;
+    let [bss_address, bss_size, entry] = [header[0x36], header[0x37], header[0x38]];
     let mut sections = [Section::default(); SECTIONS];
     for (index, section) in sections.iter_mut().enumerate() {
         let [offset, address, size] = [0, 0x12, 0x24].map(|table| header[table + index]);
@@ -85,25 +111,47 @@ pub fn check(header: &[u32; HEADER as usize / 4], room: u32) -> Result<Program, 
             continue;
         }
         if offset < HEADER || !offset.checked_add(size).is_some_and(|end| end <= room) {
-            return Err(Error::Source { section: index, offset, size });
+            return Err(Error::Source {
+                section: index,
+                offset,
+                size,
+            });
         }
         if !in_program(address, size) {
-            return Err(Error::Target { section: index, address, size });
+            return Err(Error::Target {
+                section: index,
+                address,
+                size,
+            });
         }
-        *section = Section { offset, address, size };
+        *section = Section {
+            offset,
+            address,
+            size,
+        };
     }
     if bss_size != 0 && !in_program(bss_address, bss_size) {
-        return Err(Error::Bss { address: bss_address, size: bss_size });
+        return Err(Error::Bss {
+            address: bss_address,
+            size: bss_size,
+        });
     }
     let enters = |text: &Section| entry.wrapping_sub(text.address) < text.size;
     if entry % 4 != 0 || !sections[..TEXT_SECTIONS].iter().any(enters) {
         return Err(Error::Entry { address: entry });
     }
-    Ok(Program { sections, bss: bss_address..bss_address.wrapping_add(bss_size), entry })
+    Ok(Program {
+        sections,
+        bss: bss_address..bss_address.wrapping_add(bss_size),
+        entry,
+    })
 }
 
 fn in_program(address: u32, size: u32) -> bool {
-    address >= layout::PROGRAM && address.checked_add(size).is_some_and(|end| end <= layout::COMMAND_LINE)
+    address >= layout::PROGRAM
+        && address
+            .checked_add(size)
+            .is_some_and(|end| end <= layout::COMMAND_LINE)
 }
 
 /// Loads the DOL that the harness left at [`layout::DOL`] and returns its entry point.
@@ -124,7 +172,11 @@ pub fn load() -> Result<u32, Error> {
         core::ptr::write_bytes(program.bss.start as *mut u8, 0, program.bss.len());
         for section in &program.sections {
             let source = (file + section.offset) as *const u8;
-            core::ptr::copy_nonoverlapping(source, section.address as *mut u8, section.size as usize);
+            core::ptr::copy_nonoverlapping(
+                source,
+                section.address as *mut u8,
+                section.size as usize,
+            );
         }
     }
     // No cache maintenance: this machine has no caches.
@@ -138,7 +190,11 @@ fn command_line_length() -> Result<u32, Error> {
     let block = (layout::MEM1_CACHED + layout::ARGUMENTS) as *const u32;
     // SAFETY: RAM that only the harness has written.
     let (magic, length) = unsafe { (block.read(), block.add(1).read()) };
-    let length = if magic == layout::ARGUMENTS_MAGIC { length } else { 0 };
+    let length = if magic == layout::ARGUMENTS_MAGIC {
+        length
+    } else {
+        0
+    };
     if length > layout::COMMAND_LINE_CAPACITY - MAP_READY.len() as u32 {
         return Err(Error::CommandLine { length });
     }
@@ -158,7 +214,11 @@ fn hand_over_arguments(entry: u32, length: u32) {
             return;
         }
         core::ptr::copy_nonoverlapping(strings, target, length as usize);
-        core::ptr::copy_nonoverlapping(MAP_READY.as_ptr(), target.add(length as usize), MAP_READY.len());
+        core::ptr::copy_nonoverlapping(
+            MAP_READY.as_ptr(),
+            target.add(length as usize),
+            MAP_READY.len(),
+        );
         entry.add(2).write(ARGUMENT_MAGIC);
         entry.add(3).write(layout::COMMAND_LINE);
         entry.add(4).write(length + MAP_READY.len() as u32);

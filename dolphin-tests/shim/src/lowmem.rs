@@ -10,20 +10,20 @@ const RELOAD_STUB_END: usize = 0x8000_3000;
 /// (Physical address, word). Absent words are zero, the IOS version at 0x3140 among them:
 /// there is no IOS here.
 const WORDS: &[(u32, u32)] = &[
-    (0x0020, 0x0D15_EA5E), // booted
-    (0x0024, 1),           // version
-    (0x0028, 0x0180_0000), // MEM1: 24 MiB
-    (0x002C, 0x0000_0023), // console
-    (0x0034, 0x817F_EC60), // end of the MEM1 arena
-    (0x00F8, 400_000_000), // bus clock: four times the time base, which has 100 MHz here
+    (0x0020, 0x0D15_EA5E),   // booted
+    (0x0024, 1),             // version
+    (0x0028, 0x0180_0000),   // MEM1: 24 MiB
+    (0x002C, 0x0000_0023),   // console
+    (0x0034, 0x817F_EC60),   // end of the MEM1 arena
+    (0x00F8, 400_000_000),   // bus clock: four times the time base, which has 100 MHz here
     (0x00FC, 1_200_000_000), // CPU clock: three times that, as on a Wii
-    (0x3100, 0x0180_0000), // MEM1, physical size
-    (0x3104, 0x0180_0000), // MEM1, simulated size
-    (0x3108, 0x8180_0000), // end of MEM1
-    (0x3118, 0x0400_0000), // MEM2, physical size
-    (0x311C, 0x0400_0000), // MEM2, simulated size
-    (0x3120, 0x9360_0000), // end of MEM2 for the PowerPC
-    (0x3124, 0x9000_0800), // MEM2 arena
+    (0x3100, 0x0180_0000),   // MEM1, physical size
+    (0x3104, 0x0180_0000),   // MEM1, simulated size
+    (0x3108, 0x8180_0000),   // end of MEM1
+    (0x3118, 0x0400_0000),   // MEM2, physical size
+    (0x311C, 0x0400_0000),   // MEM2, simulated size
+    (0x3120, 0x9360_0000),   // end of MEM2 for the PowerPC
+    (0x3124, 0x9000_0800),   // MEM2 arena
     (0x3128, 0x935E_0000),
     (0x3130, 0x935E_0000), // IPC buffer
     (0x3134, 0x9360_0000),

@@ -47,7 +47,11 @@ extern "C" fn report_crash(vector: u32) -> ! {
         0xD00 => "trace",
         _ => "other",
     };
-    let whose = if *srr0 >= 0xFFF0_0000 { "in the boot shim" } else { "before the program had vectors of its own" };
+    let whose = if *srr0 >= 0xFFF0_0000 {
+        "in the boot shim"
+    } else {
+        "before the program had vectors of its own"
+    };
     fail(format_args!(
         "@{{\"crash\":{{\"vector\":{vector},\"name\":\"{name}\",\"srr0\":{srr0},\"srr1\":{srr1},\"dar\":{dar},\
          \"dsisr\":{dsisr},\"lr\":{lr},\"gpr\":{gpr:?},\"backtrace\":[{srr0},{lr}],\"message\":\"{whose}\"}}}}"
