@@ -352,6 +352,100 @@ fn sticks_are_attached_in_order_and_an_untouched_controller_transfers_nothing() 
     );
 }
 
+/// Runs a guest that sends one SETUP packet until the controller has done what it will do.
+fn send_setup(descriptors: u32, alias: u32, buffer: u32) -> dolphin_tests::Outcome {
+    let guest = Guest::new()
+        .log(&SECTORS)
+        .setup_packet(descriptors, alias, buffer)
+        .log(&[SECTORS, SECTORS].concat());
+    let image = guest.hang().image_with_table();
+    let disk = tempfile::NamedTempFile::new().unwrap();
+    disk.as_file().set_len(1 << 20).unwrap();
+    let run = run(Emulator::Qemu, &image)
+        .stick(disk.path())
+        .audit_dma()
+        .time_limit(Duration::from_millis(500));
+    run.to_end(&tools()).unwrap()
+}
+
+#[test]
+fn the_audit_counts_what_the_controller_does_within_mem2() {
+    let outcome = send_setup(0x1010_0000, 0xD010_0000, 0x1020_0000);
+    let audit = outcome.audit.as_ref().unwrap();
+    assert_eq!(
+        (audit.transfers, audit.bytes, audit.outside_mem2),
+        (1, 8, 0),
+        "{outcome}"
+    );
+    assert!(
+        audit.descriptors >= 2 && audit.guest_bugs.is_empty(),
+        "{outcome}"
+    );
+    assert!(outcome.complaints.is_empty(), "{outcome}");
+}
+
+#[test]
+fn the_audit_finds_an_untranslated_buffer_that_qemu_lets_pass() {
+    let outcome = send_setup(0x1010_0000, 0xD010_0000, 0x8020_0000);
+    let audit = outcome.audit.as_ref().unwrap();
+    assert_eq!((audit.transfers, audit.outside_mem2), (1, 1), "{outcome}");
+    let violation = &audit.violations[0];
+    assert_eq!(
+        (violation.kind, violation.address),
+        (dolphin_tests::Kind::DataOut, 0x8020_0000)
+    );
+    assert!(
+        outcome
+            .reasons()
+            .iter()
+            .any(|reason| reason.contains("1 DMA addresses outside MEM2"))
+    );
+}
+
+#[test]
+fn a_buffer_in_mem1_reaches_no_memory() {
+    let outcome = send_setup(0x1010_0000, 0xD010_0000, 0x0020_0000);
+    assert!(
+        outcome
+            .complaints
+            .iter()
+            .any(|line| line.starts_with("Invalid read at addr 0x200000")),
+        "{outcome}"
+    );
+    assert_eq!(outcome.audit.unwrap().outside_mem2, 1);
+}
+
+#[test]
+fn descriptors_in_mem1_are_found() {
+    let outcome = send_setup(0x0010_0000, 0xC010_0000, 0x1020_0000);
+    let audit = outcome.audit.as_ref().unwrap();
+    assert!(
+        audit.outside_mem2 > 0 && audit.violations[0].kind == dolphin_tests::Kind::QueueHead,
+        "{outcome}"
+    );
+}
+
+#[test]
+fn the_cache_model_of_dolphin_is_on_unless_the_fast_core_is_chosen() {
+    // A cached store that nobody writes back.
+    let image = Guest::new()
+        .store(0x9100_0000, 0xD1DD)
+        .log(&SECTORS)
+        .exit(0)
+        .image_with_table();
+    for (core, in_memory) in [(DolphinCore::CacheModel, 0), (DolphinCore::Fast, 0xD1DD)] {
+        let outcome = run(Emulator::Dolphin, &image)
+            .dolphin_core(core)
+            .success(&tools())
+            .unwrap();
+        assert_eq!(
+            outcome.memory.unwrap().read_word(0x1100_0000).unwrap(),
+            in_memory,
+            "{core:?}"
+        );
+    }
+}
+
 #[test]
 fn dolphin_has_no_stick_and_qemu_has_no_gecko() {
     let image = Guest::new().exit(0).image();
@@ -442,12 +536,8 @@ fn a_panicking_test_leaves_nothing_behind() {
     assert!(!alive(process) && !folder.exists());
 }
 
-/// Not a test by itself: what the next one starts, interrupts and looks after.
-#[test]
-fn victim() {
-    let Some(emulator) = std::env::var_os("HARNESS_VICTIM") else {
-        return;
-    };
+/// What the next test starts, interrupts and looks after: a run that says where it is and never ends.
+fn victim(emulator: &str) {
     let emulator = if emulator == "Qemu" {
         Emulator::Qemu
     } else {
@@ -466,13 +556,17 @@ fn victim() {
 
 #[test]
 fn an_interrupted_or_killed_test_process_leaves_nothing_behind() {
+    let name = "an_interrupted_or_killed_test_process_leaves_nothing_behind";
+    if let Ok(emulator) = std::env::var("HARNESS_VICTIM") {
+        return victim(&emulator);
+    }
     for (emulator, signal) in [
         (Emulator::Qemu, "INT"),
         (Emulator::Qemu, "KILL"),
         (Emulator::Dolphin, "INT"),
     ] {
         let mut test = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "victim", "--nocapture"])
+            .args(["--exact", name, "--nocapture"])
             .env("HARNESS_VICTIM", format!("{emulator:?}"))
             .stdout(Stdio::piped())
             .spawn()

@@ -40,6 +40,48 @@ impl Guest {
         ])
     }
 
+    /// Stores a little-endian word, as EHCI wants it.
+    pub fn store_little_endian(self, address: u32, word: u32) -> Self {
+        self.store(address, word.swap_bytes())
+    }
+
+    /// Has the EHCI controller send a SETUP packet from bus address `buffer` to the stick in the first port, with
+    /// descriptors at bus address `descriptors`, which the CPU reaches at `alias` (EHCI specification, sections 2 and 3).
+    pub fn setup_packet(self, descriptors: u32, alias: u32, buffer: u32) -> Self {
+        const OPERATIONAL: u32 = 0xCD04_0020;
+        // Queue head: next is itself, high speed, control endpoint 0 of device 0, head of the list.
+        let queue_head = [
+            descriptors | 2,
+            0x0040_E000,
+            0x4000_0000,
+            0,
+            descriptors | 0x40,
+            1,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+        ];
+        // Transfer descriptor: the last one, active, SETUP, three attempts, 8 bytes.
+        let transfer = [1, 1, 0x0008_0E80, buffer, 0, 0, 0, 0];
+        let guest = queue_head
+            .into_iter()
+            .chain([0; 4])
+            .chain(transfer)
+            .zip((alias..).step_by(4))
+            .fold(self, |guest, (word, address)| {
+                guest.store_little_endian(address, word)
+            });
+        guest
+            .store_little_endian(OPERATIONAL + 0x40, 1) // CONFIGFLAG: ports are ours
+            .store_little_endian(OPERATIONAL + 0x44, 0x1100) // PORTSC: power, reset
+            .store_little_endian(OPERATIONAL + 0x44, 0x1000) // end of reset
+            .store_little_endian(OPERATIONAL + 0x18, descriptors) // ASYNCLISTADDR
+            .store_little_endian(OPERATIONAL, 0x0008_0021) // USBCMD: asynchronous schedule, run
+    }
+
     /// Makes a log ring that holds `bytes`, a multiple of four.
     pub fn log(mut self, bytes: &[u8]) -> Self {
         for (index, word) in bytes.chunks(4).enumerate() {
