@@ -89,11 +89,12 @@ pub(super) fn seize() {
     state.encoder = defmt::Encoder::new();
 }
 
-/// Leaves the exit status for a host.
+/// Leaves the exit status for a host, and ends the log: what may still run afterwards (Dolphin 2503
+/// resumes at a stale address for a moment when its reload stub returns) is not heard.
 pub(super) fn end(status: u8) {
     // SAFETY: the caller ends the program; nobody else logs any more.
     let state = unsafe { &mut *STATE.0.get() };
-    if let Some(ring) = &mut state.ring {
+    if let Some(mut ring) = state.ring.take() {
         ring.end(status);
     }
 }

@@ -31,7 +31,8 @@ pub fn exit(status: u8) -> ! {
             "rlwinm 4, 4, 0, 17, 15", // EE
             "mtmsr 4",
             "isync",
-            "bctr",
+            "bctrl",
+            "2: b 2b", // Dolphin's stub returns, and emulation ends a moment later
             stub = in(reg) RELOAD_STUB,
             in("r3") u32::from(status),
             options(noreturn),

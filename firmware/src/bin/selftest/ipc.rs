@@ -53,6 +53,8 @@ static PATH: Path = Path(UnsafeCell::new([0; 64]));
 const REGISTERS: usize = 0xCD00_0000;
 const PPCMSG: usize = 0x00;
 const PPCCTRL: usize = 0x04;
+const PPCIRQFLAG: usize = 0x30;
+const IPC_INTERRUPT: u32 = 1 << 30;
 
 fn read(register: usize) -> u32 {
     // SAFETY: the Hollywood's IPC registers; reading them has no effect.
@@ -109,6 +111,12 @@ fn invalidate_reply() {
     let _ = unsafe { cache::invalidate(word(0) as usize, 64) };
 }
 
+/// Dolphin answers only while the interrupt flag is clear, even if nobody takes interrupts.
+fn acknowledge(bits: u32) {
+    write(PPCCTRL, read(PPCCTRL) & 0x30 | bits);
+    write(PPCIRQFLAG, IPC_INTERRUPT);
+}
+
 /// Rings the mailbox and waits for acknowledgement and reply (hardware notes, 6.2).
 fn transact() -> Result<(), &'static str> {
     let wait = |bit: u32| {
@@ -118,9 +126,11 @@ fn transact() -> Result<(), &'static str> {
                 return Err("IOS did not answer within two seconds");
             }
         }
-        write(PPCCTRL, read(PPCCTRL) & 0x30 | bit);
+        acknowledge(bit);
         Ok(())
     };
+    // What the loader left behind.
+    acknowledge(read(PPCCTRL) & 6);
     cpu::sync();
     write(PPCMSG, physical(word(0)));
     write(PPCCTRL, read(PPCCTRL) & 0x30 | 1);
