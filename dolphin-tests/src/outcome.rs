@@ -86,7 +86,8 @@ impl Outcome {
         });
         let crash_event = |text: &str| {
             let (name, value) = frames::event(text)?;
-            (name == "crash").then(|| Crash::from_event(&value))
+            name.eq_ignore_ascii_case("crash")
+                .then(|| Crash::from_event(&value))
         };
         let mut shim = facts.shim;
         let mut crash = facts
