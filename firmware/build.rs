@@ -12,4 +12,6 @@ fn main() {
     let script = Path::new(&manifest).join("../linker/dol.ld");
     println!("cargo:rerun-if-changed={}", script.display());
     println!("cargo:rustc-link-arg-bins=-T{}", script.display());
+    // Numbers the log messages; defmt's own build script puts it where the linker looks.
+    println!("cargo:rustc-link-arg-bins=-Tdefmt.x");
 }

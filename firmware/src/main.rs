@@ -9,7 +9,12 @@ fn panic(_: &core::panic::PanicInfo) -> ! {
 
 #[cfg(target_os = "none")]
 core::arch::global_asm!(
-    ".section .init, \"ax\"", ".globl _start", "_start:", "b 1f", ".long 0x5f617267", ".space 24",
+    ".section .init, \"ax\"",
+    ".globl _start",
+    "_start:",
+    "b 1f",
+    ".long 0x5f617267",
+    ".space 24",
     "1: b 1b",
 );
 
