@@ -166,7 +166,10 @@ mod tests {
 
     #[test]
     fn quick_is_an_option_of_test_only() {
-        assert_eq!(parsed("test --quick").unwrap(), Action::Test { quick: true });
+        assert_eq!(
+            parsed("test --quick").unwrap(),
+            Action::Test { quick: true }
+        );
         assert_eq!(parsed("test").unwrap(), Action::Test { quick: false });
         assert!(parsed("build --quick").is_err());
     }

@@ -85,7 +85,10 @@ impl Dol {
             // The stack is no part of it: nobody clears it, and on the console the range might be
             // cleared by a loader that still uses it.
             if sh_flags & u64::from(elf::SHF_ALLOC) != 0 && section.name()? == ".bss" {
-                dol.bss = (u32::try_from(section.address())?, u32::try_from(section.size())?);
+                dol.bss = (
+                    u32::try_from(section.address())?,
+                    u32::try_from(section.size())?,
+                );
             }
         }
         dol.check()?;
@@ -143,7 +146,11 @@ impl Dol {
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut file = vec![0; HEADER];
         let texts = self.texts.iter().enumerate();
-        let datas = self.datas.iter().enumerate().map(|(i, data)| (TEXTS + i, data));
+        let datas = self
+            .datas
+            .iter()
+            .enumerate()
+            .map(|(i, data)| (TEXTS + i, data));
         for (slot, section) in texts.chain(datas) {
             let offset = file.len() as u32;
             put(&mut file, 4 * slot, offset);

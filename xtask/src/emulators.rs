@@ -83,7 +83,11 @@ impl Emulator {
         let system = match exec::find(self.program()).map(|path| self.check(path)) {
             Some(Ok(found)) => return Ok(found),
             Some(Err(refusal)) => format!("{refusal:#}"),
-            None => format!("no {} of version {} or newer", self.program(), self.minimum()),
+            None => format!(
+                "no {} of version {} or newer",
+                self.program(),
+                self.minimum()
+            ),
         };
         let root = private_root(workspace);
         if !root.join(self.place()).is_file() {
@@ -220,7 +224,10 @@ mod tests {
 
     #[test]
     fn the_first_number_of_a_version_line_decides() {
-        assert_eq!(first_number("QEMU emulator version 10.0.13 (Debian 1:10)"), Some(10));
+        assert_eq!(
+            first_number("QEMU emulator version 10.0.13 (Debian 1:10)"),
+            Some(10)
+        );
         assert_eq!(first_number("QEMU emulator version 7.2.22"), Some(7));
         assert_eq!(first_number("Dolphin [master] 2503"), Some(2503));
         assert_eq!(first_number("Dolphin 2506a-12"), Some(2506));

@@ -29,7 +29,9 @@ pub fn is_executable(path: &Path) -> bool {
 /// Says whether this process may install packages.
 pub fn is_root() -> bool {
     use std::os::unix::fs::MetadataExt;
-    Path::new("/proc/self").metadata().is_ok_and(|own| own.uid() == 0)
+    Path::new("/proc/self")
+        .metadata()
+        .is_ok_and(|own| own.uid() == 0)
 }
 
 /// Returns the command line as a person would type it.
@@ -105,7 +107,10 @@ mod tests {
         let mut command = Command::new("sh");
         command.args(["-c", "echo lost >&2; exit 3"]);
         let error = capture(&mut command).unwrap_err().to_string();
-        assert!(error.contains("lost") && error.contains("exit status: 3"), "{error}");
+        assert!(
+            error.contains("lost") && error.contains("exit status: 3"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -30,9 +30,15 @@ pub fn build(workspace: &Workspace, cargo_target: Option<&Path>) -> Result<()> {
     let output = workspace.target("dol");
     fs::create_dir_all(&output).with_context(|| format!("cannot make {}", output.display()))?;
 
-    let build = Build { workspace, compiler, linker, cargo_target };
+    let build = Build {
+        workspace,
+        compiler,
+        linker,
+        cargo_target,
+    };
     for program in build.programs(&packages, FIRMWARE)? {
-        let bytes = fs::read(&program).with_context(|| format!("cannot read {}", program.display()))?;
+        let bytes =
+            fs::read(&program).with_context(|| format!("cannot read {}", program.display()))?;
         let dol = Dol::from_elf(&bytes).with_context(|| program.display().to_string())?;
         let name = program.file_name().context("a program without a name")?;
         let place = output.join(name);
@@ -153,7 +159,11 @@ pub fn check_reproducible(workspace: &Workspace) -> Result<()> {
         println!("{}: {} identical bytes", name.display(), ours.len());
         compared += 1;
     }
-    ensure!(compared > 0, "there is no image in {}", workspace.target("dol").display());
+    ensure!(
+        compared > 0,
+        "there is no image in {}",
+        workspace.target("dol").display()
+    );
     fs::remove_dir_all(workspace.target("reproducible"))?;
     Ok(())
 }
@@ -161,8 +171,14 @@ pub fn check_reproducible(workspace: &Workspace) -> Result<()> {
 /// Copies what belongs to the sources: everything that git does not ignore.
 fn copy_sources(workspace: &Workspace, to: &Path) -> Result<()> {
     let mut list = Command::new("git");
-    list.args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
-        .current_dir(&workspace.root);
+    list.args([
+        "ls-files",
+        "-z",
+        "--cached",
+        "--others",
+        "--exclude-standard",
+    ])
+    .current_dir(&workspace.root);
     for file in exec::capture(&mut list)?.split_terminator('\0') {
         let (from, to) = (workspace.root.join(file), to.join(file));
         // A file that was deleted without telling git.

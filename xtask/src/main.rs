@@ -1,10 +1,13 @@
 //! `cargo xtask`: the one command line of the project.
 
 mod cli;
+mod dist;
 mod dol;
 mod emulators;
 mod exec;
+mod icon;
 mod images;
+mod sample;
 mod setup;
 mod table;
 mod toolchain;

@@ -148,7 +148,10 @@ pub fn qemu_user() -> Option<std::path::PathBuf> {
 
 impl Found {
     fn new(version: String, place: &std::path::Path) -> Self {
-        Self { version, place: place.display().to_string() }
+        Self {
+            version,
+            place: place.display().to_string(),
+        }
     }
 }
 
@@ -234,11 +237,21 @@ fn split_components(missing: &[Need]) -> (Vec<&'static str>, Vec<Need>) {
     }
     let (by_rustup, rest) = missing.iter().partition(|need| need.component().is_some());
     let by_rustup: Vec<Need> = by_rustup;
-    (by_rustup.iter().filter_map(|need| need.component()).collect(), rest)
+    (
+        by_rustup
+            .iter()
+            .filter_map(|need| need.component())
+            .collect(),
+        rest,
+    )
 }
 
 fn packages(missing: &[Need]) -> Vec<&'static str> {
-    let mut packages: Vec<_> = missing.iter().flat_map(|need| need.packages()).copied().collect();
+    let mut packages: Vec<_> = missing
+        .iter()
+        .flat_map(|need| need.packages())
+        .copied()
+        .collect();
     packages.sort_unstable();
     packages.dedup();
     packages
@@ -274,7 +287,11 @@ pub fn ensure(workspace: &Workspace, needs: &[Need]) -> Result<()> {
         exec::run(apt().arg("update"))?;
         // The lists may name packages that were unknown before.
         let packages = self::packages(&missing);
-        exec::run(apt().args(["install", "--no-install-recommends", "-y"]).args(packages))?;
+        exec::run(
+            apt()
+                .args(["install", "--no-install-recommends", "-y"])
+                .args(packages),
+        )?;
         missing = still_missing(&missing);
     }
 
@@ -287,7 +304,10 @@ pub fn ensure(workspace: &Workspace, needs: &[Need]) -> Result<()> {
     let Some(first) = missing.first() else {
         return Ok(());
     };
-    let reason = first.probe(workspace).err().unwrap_or_else(|| anyhow::anyhow!("not found"));
+    let reason = first
+        .probe(workspace)
+        .err()
+        .unwrap_or_else(|| anyhow::anyhow!("not found"));
     bail!(
         "{} is missing: {reason:#}\nTo install it:\n    {}",
         first.name(),
@@ -297,7 +317,9 @@ pub fn ensure(workspace: &Workspace, needs: &[Need]) -> Result<()> {
 
 fn apt() -> Command {
     let mut command = Command::new("apt-get");
-    command.args(["-q", "-o", "Dpkg::Use-Pty=0"]).env("DEBIAN_FRONTEND", "noninteractive");
+    command
+        .args(["-q", "-o", "Dpkg::Use-Pty=0"])
+        .env("DEBIAN_FRONTEND", "noninteractive");
     command
 }
 
@@ -315,7 +337,10 @@ mod tests {
 
     #[test]
     fn packages_are_listed_once() {
-        let both = [Need::Emulator(Emulator::Qemu), Need::Emulator(Emulator::Dolphin)];
+        let both = [
+            Need::Emulator(Emulator::Qemu),
+            Need::Emulator(Emulator::Dolphin),
+        ];
         assert!(packages(&both).len() <= 2);
         assert_eq!(packages(&[Mtools, Mtools]), ["mtools"]);
     }

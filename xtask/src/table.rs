@@ -36,6 +36,9 @@ mod tests {
     fn columns_are_as_wide_as_their_widest_cell() {
         let rows = [["a", "long cell"], ["büro", "x"]].map(|row| row.map(String::from));
         let text = layout(["k", "value"], &rows);
-        assert_eq!(text, "k     value\n----  ---------\na     long cell\nbüro  x\n");
+        assert_eq!(
+            text,
+            "k     value\n----  ---------\na     long cell\nbüro  x\n"
+        );
     }
 }

@@ -19,7 +19,16 @@ fn elf(segments: &[(u32, u32, &[u8], u32)], sections: &[(&str, u32, u32, u32)]) 
     for &(flags, address, bytes, memory) in segments {
         let offset = (start + contents.len()) as u32;
         contents.extend_from_slice(bytes);
-        let words = [1, offset, address, address, bytes.len() as u32, memory, flags, 32];
+        let words = [
+            1,
+            offset,
+            address,
+            address,
+            bytes.len() as u32,
+            memory,
+            flags,
+            32,
+        ];
         headers.extend(words.iter().flat_map(|word: &u32| word.to_be_bytes()));
     }
     let mut names = vec![0];
@@ -79,7 +88,10 @@ fn what_was_written_reads_back_the_same() {
 fn an_elf_becomes_texts_datas_and_bss_without_the_stack() {
     let file = elf(
         &[TEXT, (6, 0x8000_4020, &[1, 2, 3, 4], 0x40_000)],
-        &[(".bss", 3, 0x8000_4040, 0x60), (".stack", 3, 0x8002_0000, 0x2_0000)],
+        &[
+            (".bss", 3, 0x8000_4040, 0x60),
+            (".stack", 3, 0x8002_0000, 0x2_0000),
+        ],
     );
     assert_eq!(Dol::from_elf(&file).unwrap(), small());
 }
@@ -116,7 +128,12 @@ fn an_image_in_the_area_of_the_command_line_is_refused() {
 #[test]
 fn mem2_is_refused_because_the_homebrew_channel_does_not_load_there() {
     let file = elf(&[TEXT, (6, 0x9000_0800, &[1], 1)], &[]);
-    assert!(Dol::from_elf(&file).unwrap_err().to_string().contains("0x90000800"));
+    assert!(
+        Dol::from_elf(&file)
+            .unwrap_err()
+            .to_string()
+            .contains("0x90000800")
+    );
 }
 
 #[test]
