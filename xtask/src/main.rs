@@ -7,6 +7,7 @@ mod emulators;
 mod exec;
 mod icon;
 mod images;
+mod layers;
 mod sample;
 mod setup;
 mod table;
@@ -52,7 +53,13 @@ fn perform(action: Action) -> Result<bool> {
             images::build(&workspace, None)?;
             println!("{}", workspace.target("dol/boot.dol").display());
         }
-        _ => {}
+        Action::Dist => {
+            setup::ensure(&workspace, &setup::BUILD)?;
+            images::build(&workspace, None)?;
+            println!("{}", dist::make(&workspace)?.display());
+        }
+        Action::Test { quick } => return layers::run(&workspace, quick),
+        Action::Run(_) => anyhow::bail!("not yet"),
     }
     Ok(true)
 }
