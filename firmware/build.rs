@@ -1,17 +1,14 @@
-//! Gives the linker the memory layout of a DOL, so that a plain cargo command links the programs.
+//! Links the target binaries with the DOL's memory layout and defmt's section.
 
 use std::env;
 use std::path::Path;
 
 fn main() {
-    println!("cargo:rerun-if-changed=build.rs");
-    if env::var("CARGO_CFG_TARGET_OS").as_deref() != Ok("none") {
-        return;
+    println!("cargo::rerun-if-changed=../linker/dol.ld");
+    if env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("none") {
+        let manifest = env::var("CARGO_MANIFEST_DIR").unwrap_or_default();
+        let layout = Path::new(&manifest).join("../linker/dol.ld");
+        println!("cargo::rustc-link-arg-bins=-T{}", layout.display());
+        println!("cargo::rustc-link-arg-bins=-Tdefmt.x");
     }
-    let manifest = env::var("CARGO_MANIFEST_DIR").expect("cargo sets it for build scripts");
-    let script = Path::new(&manifest).join("../linker/dol.ld");
-    println!("cargo:rerun-if-changed={}", script.display());
-    println!("cargo:rustc-link-arg-bins=-T{}", script.display());
-    // Numbers the log messages; defmt's own build script puts it where the linker looks.
-    println!("cargo:rustc-link-arg-bins=-Tdefmt.x");
 }

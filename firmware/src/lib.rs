@@ -12,4 +12,8 @@ extern crate std;
 #[macro_use]
 mod fmt;
 
+pub mod arguments;
+pub mod log_ring;
 pub mod report;
+#[cfg(target_os = "none")]
+pub mod wii;
