@@ -8,6 +8,7 @@ mod exec;
 mod icon;
 mod images;
 mod layers;
+mod report;
 mod sample;
 mod setup;
 mod table;
