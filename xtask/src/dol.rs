@@ -15,7 +15,6 @@ pub const HEADER: usize = 0x100;
 const TEXTS: usize = 7;
 /// Most data sections.
 const DATAS: usize = 11;
-const SECTIONS: usize = TEXTS + DATAS;
 /// Where the header keeps the addresses of the sections, their sizes, and the rest.
 const ADDRESSES: usize = 0x48;
 const SIZES: usize = 0x90;
@@ -25,8 +24,8 @@ const ENTRY: usize = 0xE0;
 /// Sections start at multiples of this, in the file and in memory.
 const ALIGNMENT: u32 = 32;
 
-/// What may be loaded: above the reload stub at 0x80001800..0x80003000 with the Homebrew Channel's
-/// own margin, below its command line.
+/// What may be loaded: from where the linker script starts, well above the reload stub at
+/// 0x80001800..0x80003000, to where the Homebrew Channel's command line starts.
 const LOADABLE: std::ops::Range<u32> = 0x8000_4000..0x8132_FC00;
 
 /// A program in memory's terms.
@@ -163,36 +162,6 @@ impl Dol {
         put(&mut file, ENTRY, self.entry);
         file
     }
-
-    /// Reads a file's bytes.
-    ///
-    /// # Errors
-    /// The file is cut off, or breaks a rule of the format.
-    pub fn parse(file: &[u8]) -> Result<Self> {
-        ensure!(file.len() >= HEADER, "a DOL has a header of {HEADER} bytes");
-        let mut dol = Self {
-            bss: (word(file, BSS), word(file, BSS + 4)),
-            entry: word(file, ENTRY),
-            ..Self::default()
-        };
-        for slot in 0..SECTIONS {
-            let (offset, size) = (word(file, 4 * slot), word(file, SIZES + 4 * slot));
-            if size == 0 {
-                continue;
-            }
-            let bytes = file
-                .get(offset as usize..offset as usize + size as usize)
-                .with_context(|| format!("section {slot} reaches past the end of the file"))?;
-            let section = Section::new(word(file, ADDRESSES + 4 * slot), bytes)?;
-            if slot < TEXTS {
-                dol.texts.push(section);
-            } else {
-                dol.datas.push(section);
-            }
-        }
-        dol.check()?;
-        Ok(dol)
-    }
 }
 
 impl Section {
@@ -212,10 +181,6 @@ impl Section {
 
 fn put(file: &mut [u8], at: usize, value: u32) {
     file[at..at + 4].copy_from_slice(&value.to_be_bytes());
-}
-
-fn word(file: &[u8], at: usize) -> u32 {
-    u32::from_be_bytes([file[at], file[at + 1], file[at + 2], file[at + 3]])
 }
 
 #[cfg(test)]

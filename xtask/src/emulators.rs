@@ -45,6 +45,22 @@ impl Emulator {
         }
     }
 
+    /// Name on the command line and in the report.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Qemu => "qemu",
+            Self::Dolphin => "dolphin",
+        }
+    }
+
+    /// The harness's word for it.
+    pub fn machine(self) -> dolphin_tests::Emulator {
+        match self {
+            Self::Qemu => dolphin_tests::Emulator::Qemu,
+            Self::Dolphin => dolphin_tests::Emulator::Dolphin,
+        }
+    }
+
     /// Variable that names the program to the test harness, and to us if the user sets it.
     pub fn variable(self) -> &'static str {
         match self {

@@ -9,6 +9,7 @@ mod icon;
 mod images;
 mod layers;
 mod report;
+mod run;
 mod sample;
 mod setup;
 mod table;
@@ -60,7 +61,7 @@ fn perform(action: Action) -> Result<bool> {
             println!("{}", dist::make(&workspace)?.display());
         }
         Action::Test { quick } => return layers::run(&workspace, quick),
-        Action::Run(_) => anyhow::bail!("not yet"),
+        Action::Run(options) => return run::run(&workspace, &options),
     }
     Ok(true)
 }

@@ -1,5 +1,41 @@
 use super::*;
 
+impl Dol {
+    /// Reads a file's bytes.
+    ///
+    /// # Errors
+    /// The file is cut off, or breaks a rule of the format.
+    fn parse(file: &[u8]) -> Result<Self> {
+        ensure!(file.len() >= HEADER, "a DOL has a header of {HEADER} bytes");
+        let mut dol = Self {
+            bss: (word(file, BSS), word(file, BSS + 4)),
+            entry: word(file, ENTRY),
+            ..Self::default()
+        };
+        for slot in 0..TEXTS + DATAS {
+            let (offset, size) = (word(file, 4 * slot), word(file, SIZES + 4 * slot));
+            if size == 0 {
+                continue;
+            }
+            let bytes = file
+                .get(offset as usize..offset as usize + size as usize)
+                .with_context(|| format!("section {slot} reaches past the end of the file"))?;
+            let section = Section::new(word(file, ADDRESSES + 4 * slot), bytes)?;
+            if slot < TEXTS {
+                dol.texts.push(section);
+            } else {
+                dol.datas.push(section);
+            }
+        }
+        dol.check()?;
+        Ok(dol)
+    }
+}
+
+fn word(file: &[u8], at: usize) -> u32 {
+    u32::from_be_bytes([file[at], file[at + 1], file[at + 2], file[at + 3]])
+}
+
 /// The smallest useful program: a branch to itself, four bytes of data, some .bss.
 fn small() -> Dol {
     Dol {
