@@ -18,7 +18,7 @@
 //! # let run = Run::new(Emulator::Qemu, tools.program("boot")?);
 //! let mut machine = run.start(&tools)?;
 //! machine.wait_for("stick is ready")?;
-//! machine.qmp()?.execute("device_del", serde_json::json!({ "id": "stick0" }))?;
+//! machine.unplug(0)?;
 //! let outcome = machine.to_end()?;
 //! assert_eq!(outcome.status, Some(3), "{outcome}");
 //! # Ok::<(), Box<dyn std::error::Error>>(())

@@ -348,6 +348,32 @@ fn sticks_are_attached_in_order_and_an_untouched_controller_transfers_nothing() 
     );
 }
 
+#[test]
+fn a_stick_can_be_pulled_and_plugged_in_again_while_the_guest_polls() {
+    let image = Guest::new().log(&SECTORS).hang().image_with_table();
+    let disk = tempfile::NamedTempFile::new().unwrap();
+    disk.as_file().set_len(1 << 20).unwrap();
+    let mut machine = run(Emulator::Qemu, &image)
+        .stick(disk.path())
+        .start(&tools())
+        .unwrap();
+    machine.wait_for("sectors").unwrap();
+    let mut sticks = |act: fn(&mut Machine) -> Result<(), Error>| {
+        let acted = act(&mut machine).map_err(|error| error.to_string());
+        let sticks = machine.qmp().unwrap().human("info usb").unwrap();
+        (acted, sticks.contains("ID: stick0"))
+    };
+    assert_eq!(sticks(|_| Ok(())), (Ok(()), true));
+    assert_eq!(sticks(|machine| machine.unplug(0)), (Ok(()), false));
+    assert_eq!(sticks(|machine| machine.plug(0)), (Ok(()), true));
+    let (twice, there) = sticks(|machine| machine.plug(0));
+    assert!(twice.is_err() && there);
+    assert_eq!(
+        machine.qmp().unwrap().human("info status").unwrap().trim(),
+        "VM status: running"
+    );
+}
+
 /// Runs a guest that sends one SETUP packet until the controller has done what it will do.
 fn send_setup(descriptors: u32, alias: u32, buffer: u32) -> dolphin_tests::Outcome {
     let guest = Guest::new()
