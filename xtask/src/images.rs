@@ -68,7 +68,12 @@ impl Build<'_> {
         let mut cargo = self.workspace.cargo("build");
         cargo
             .args(["--release", "--bins", "--package", name])
-            .args(["-Zbuild-std=core,alloc", "--target"])
+            // The compiler calls memcpy and its kin; there is no C library that has them.
+            .args([
+                "-Zbuild-std=core,alloc",
+                "-Zbuild-std-features=compiler-builtins-mem",
+            ])
+            .arg("--target")
             .arg(self.workspace.root.join(toolchain::TARGET))
             .args(json_target_option(self.workspace));
         self.compiler.apply(&mut cargo);
@@ -90,16 +95,13 @@ impl Build<'_> {
     /// may differ from machine to machine gets a fixed name.
     fn flags(&self) -> Result<OsString> {
         let mut flags = OsString::new();
-        let sources = toolchain::library(&self.compiler.sysroot);
-        // Later mappings win: the workspace may lie within cargo's home, not the other way around.
-        let mut mappings = vec![
-            (cargo_home()?, "cargo"),
-            (sources.clone(), "library"),
-            (sources.canonicalize().unwrap_or(sources), "library"),
-            (self.workspace.root.clone(), ""),
-        ];
-        mappings.dedup();
-        for (from, to) in mappings {
+        let library = toolchain::library(&self.compiler.sysroot);
+        let mut folders = vec![(self.workspace.root.clone(), "")];
+        folders.extend(registry_sources()?.map(|folder| (folder, "registry")));
+        // Debian's is a link to elsewhere.
+        folders.extend(library.canonicalize().map(|folder| (folder, "library")));
+        folders.push((library, "library"));
+        for (from, to) in folders {
             if !flags.is_empty() {
                 flags.push("\x1f");
             }
@@ -112,11 +114,20 @@ impl Build<'_> {
     }
 }
 
-fn cargo_home() -> Result<PathBuf> {
-    env::var_os("CARGO_HOME")
+/// Returns the folders where cargo keeps the sources of other people's crates, one per registry and
+/// named after it, so that a mirror has another name.
+fn registry_sources() -> Result<impl Iterator<Item = PathBuf>> {
+    let home = env::var_os("CARGO_HOME")
         .map(PathBuf::from)
         .or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cargo")))
-        .context("neither CARGO_HOME nor HOME is set")
+        .context("neither CARGO_HOME nor HOME is set")?;
+    let folders = home
+        .join("registry/src")
+        .read_dir()
+        .into_iter()
+        .flatten()
+        .flatten();
+    Ok(folders.map(|entry| entry.path()))
 }
 
 /// Newer versions of cargo take a target description only with this option; older ones do not
