@@ -76,15 +76,15 @@ impl Build<'_> {
             .arg("--target")
             .arg(self.workspace.root.join(toolchain::TARGET))
             .args(json_target_option(self.workspace));
-        self.compiler.apply(&mut cargo);
-        cargo
-            .env("CARGO_TARGET_POWERPC_TARGET_LINKER", &self.linker.path)
-            .env("CARGO_ENCODED_RUSTFLAGS", self.flags()?);
         let target = match self.cargo_target {
             Some(folder) => folder.to_owned(),
             None => self.workspace.cargo_target()?,
         };
-        cargo.env("CARGO_TARGET_DIR", &target);
+        self.compiler.apply(&mut cargo);
+        cargo
+            .env("CARGO_TARGET_POWERPC_TARGET_LINKER", &self.linker.path)
+            .env("CARGO_TARGET_DIR", &target)
+            .env("CARGO_ENCODED_RUSTFLAGS", self.flags(&target)?);
         exec::run(&mut cargo)?;
         let folder = target.join("powerpc-target/release");
         let files = package.programs.iter().map(|program| folder.join(program));
@@ -93,10 +93,14 @@ impl Build<'_> {
 
     /// Paths must not reach the image (in the places of panics, in symbol names): each folder that
     /// may differ from machine to machine gets a fixed name.
-    fn flags(&self) -> Result<OsString> {
+    fn flags(&self, target: &Path) -> Result<OsString> {
         let mut flags = OsString::new();
         let library = toolchain::library(&self.compiler.sysroot);
-        let mut folders = vec![(self.workspace.root.clone(), "")];
+        // The last one that fits wins.
+        let mut folders = vec![
+            (self.workspace.root.clone(), ""),
+            (target.to_owned(), "target"),
+        ];
         folders.extend(registry_sources()?.map(|folder| (folder, "registry")));
         // Debian's is a link to elsewhere.
         folders.extend(library.canonicalize().map(|folder| (folder, "library")));
