@@ -190,59 +190,7 @@ impl Decoder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use object::{
-        Architecture, BinaryFormat, Endianness, SectionKind, SymbolFlags, SymbolKind, SymbolScope,
-        write::{Object, Symbol, SymbolSection},
-    };
-
-    /// An ELF file as defmt makes them: the symbols of the section `.defmt` are the messages, their
-    /// addresses the indices. Here: 1 is `defmt::info!("sectors: {=u16}")`, 2 `defmt::println!("done")`.
-    fn elf() -> tempfile::NamedTempFile {
-        let mut object = Object::new(BinaryFormat::Elf, Architecture::PowerPc, Endianness::Big);
-        let section = object.add_section(Vec::new(), b".defmt".to_vec(), SectionKind::Metadata);
-        object.append_section_data(section, &[0; 16], 1);
-        let message = |tag, data| {
-            format!(
-                r#"{{"package":"p","tag":"{tag}","data":"{data}","disambiguator":"0","crate_name":"p"}}"#
-            )
-        };
-        for (value, name, section) in [
-            (
-                1,
-                message("defmt_info", "sectors: {=u16}"),
-                SymbolSection::Section(section),
-            ),
-            (
-                2,
-                message("defmt_println", "done"),
-                SymbolSection::Section(section),
-            ),
-            (0, "_defmt_version_ = 4".to_owned(), SymbolSection::Absolute),
-            (
-                0,
-                "_defmt_encoding_ = rzcobs".to_owned(),
-                SymbolSection::Absolute,
-            ),
-        ] {
-            object.add_symbol(Symbol {
-                name: name.into_bytes(),
-                value,
-                size: 1,
-                kind: SymbolKind::Data,
-                scope: SymbolScope::Linkage,
-                weak: false,
-                section,
-                flags: SymbolFlags::None,
-            });
-        }
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), object.write().unwrap()).unwrap();
-        file
-    }
-
-    /// Index 1 and argument 0x0800, little-endian: 01 00 00 08. In rzCOBS the two bytes that are not zero,
-    /// then one whose bits 0..6 mark the zeros among the first seven, then the separator.
-    const SECTORS: [u8; 4] = [0x01, 0x08, 0b111_0110, 0x00];
+    use crate::sample::{SECTORS, elf};
 
     #[test]
     fn rzcobs_frames_become_messages_even_in_pieces() {

@@ -49,6 +49,9 @@ mod qemu;
 mod qmp;
 pub mod ring;
 mod run;
+#[cfg(test)]
+#[path = "../tests/common/sample.rs"]
+mod sample;
 mod symbols;
 mod tools;
 

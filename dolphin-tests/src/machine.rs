@@ -124,7 +124,7 @@ impl Machine {
             // In this order: what a guest wrote last is there when its process has ended.
             let exit = self.process.exit()?;
             let elapsed = self.started.elapsed();
-            self.pump()?;
+            self.pump(exit.is_some())?;
             if let Some(status) = exit {
                 self.end = Some((End::Exit(status), elapsed));
             } else if elapsed >= self.run.time_limit {
@@ -205,9 +205,11 @@ impl Machine {
     }
 
     /// Takes what the guest has logged since the last time.
-    fn pump(&mut self) -> Result<(), Error> {
+    fn pump(&mut self, ended: bool) -> Result<(), Error> {
         self.attach_memory()?;
-        if let Some(memory) = &self.memory {
+        if let Some(memory) = &self.memory
+            && (self.run.reader || ended)
+        {
             while let Some(chunk) = self.ring.take(memory)? {
                 if chunk.gap {
                     self.decoder.gap();
@@ -240,7 +242,7 @@ impl Machine {
             qmp.human("info registers").ok()
         });
         self.process.kill();
-        self.pump()?;
+        self.pump(true)?;
         self.end = Some((end, elapsed));
         Ok(())
     }

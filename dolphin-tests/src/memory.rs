@@ -97,7 +97,7 @@ impl GuestMemory {
 
     fn word(&self, address: u32) -> Result<&AtomicU32, Error> {
         match self.locate(address) {
-            Some((pointer, room)) if address % 4 == 0 && room >= 4 => {
+            Some((pointer, room)) if address.is_multiple_of(4) && room >= 4 => {
                 // SAFETY: four bytes within a page-aligned mapping that lives as long as `self`, aligned;
                 // others access it atomically or in other processes.
                 Ok(unsafe { AtomicU32::from_ptr(pointer.cast()) })

@@ -86,7 +86,8 @@ impl Outcome {
         });
         let crash_event = |text: &str| {
             let (name, value) = frames::event(text)?;
-            (name == "crash").then(|| Crash::from_event(&value))
+            name.eq_ignore_ascii_case("crash")
+                .then(|| Crash::from_event(&value))
         };
         let mut shim = facts.shim;
         let mut crash = facts
@@ -216,7 +217,7 @@ impl fmt::Display for Outcome {
             write!(f, "{crash}")?;
         }
         if let Some(registers) = &self.registers {
-            writeln!(f, "registers:\n{}", registers.trim_end())?;
+            writeln!(f, "registers:\n{}", registers.trim())?;
         }
         if self.lost > 0 {
             writeln!(f, "{} bytes of the log were lost", self.lost)?;
@@ -284,7 +285,7 @@ impl std::error::Error for Failure {}
 
 /// Adds where NIP and LR are to QEMU's `info registers`.
 fn annotate(registers: &str, symbols: &Symbols) -> String {
-    let mut text = registers.trim_end().to_owned();
+    let mut text = registers.trim().to_owned();
     let mut words = registers.split_whitespace();
     while let Some(word) = words.next() {
         if word != "NIP" && word != "LR" {

@@ -97,7 +97,15 @@ pub(crate) fn command(
         .args(["-mon", "chardev=monitor,mode=control"])
         .arg("-D")
         .arg(folder.join(LOG))
-        .args(["-d", "guest_errors"]);
+        // With the audit also accesses to no memory: small ones to MEM1 do not stop the controller.
+        .args([
+            "-d",
+            if run.audit {
+                "guest_errors,invalid_mem"
+            } else {
+                "guest_errors"
+            },
+        ]);
     for (index, stick) in run.sticks.iter().enumerate() {
         let read_only = if stick.read_only { "on" } else { "off" };
         let mut drive = OsString::from(format!(

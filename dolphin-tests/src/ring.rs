@@ -85,11 +85,11 @@ impl LogRing {
         Ok(Some(Chunk { bytes, gap }))
     }
 
-    /// Moves on to the oldest byte that is still there; says whether that left bytes out.
+    /// Moves on to the oldest byte that is still there; says whether that left bytes out. The guest stores whole words: the
+    /// one that it is writing has overwritten four old bytes.
     fn skip_overwritten(&mut self, written: u32) -> bool {
-        let excess = written
-            .wrapping_sub(self.read)
-            .saturating_sub(self.capacity);
+        let stored = written.wrapping_add(3) & !3;
+        let excess = stored.wrapping_sub(self.read).saturating_sub(self.capacity);
         self.read = self.read.wrapping_add(excess);
         self.missed += u64::from(excess);
         excess > 0

@@ -2,11 +2,18 @@
 
 use crate::Error;
 use addr2line::Loader;
+use object::{Object, ObjectSection, ObjectSymbol, SectionKind};
 use serde_json::Value;
-use std::{fmt, path::Path};
+use std::{collections::BTreeMap, fmt, ops::Range, path::Path};
 
-/// Finds the source of code addresses by an ELF file's debug information.
-pub struct Symbols(Loader);
+/// Finds the source of code addresses by an ELF file's debug information and symbols.
+pub struct Symbols {
+    debug: Loader,
+    /// Sections with code.
+    code: Vec<Range<u64>>,
+    /// Symbols in these, by address: assembly has no functions in the debug information.
+    labels: BTreeMap<u64, String>,
+}
 
 /// One function in which an address lies; inlined ones come before the one that they are inlined into.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,17 +30,38 @@ impl Symbols {
     /// # Errors
     /// [`Error::Image`] if it is none.
     pub fn load(elf: &Path) -> Result<Self, Error> {
-        let reason = |error: Box<dyn std::error::Error>| Error::Image {
+        let failed = |reason: String| Error::Image {
             path: elf.to_owned(),
-            reason: error.to_string(),
+            reason,
         };
-        Loader::new(elf).map(Self).map_err(reason)
+        let debug = Loader::new(elf).map_err(|error| failed(error.to_string()))?;
+        let bytes = std::fs::read(elf).map_err(|error| failed(error.to_string()))?;
+        let image = object::File::parse(&*bytes).map_err(|error| failed(error.to_string()))?;
+        let code: Vec<_> = image
+            .sections()
+            .filter(|section| section.kind() == SectionKind::Text)
+            .map(|section| section.address()..section.address() + section.size())
+            .collect();
+        let labels = image
+            .symbols()
+            .filter(|symbol| {
+                code.iter()
+                    .any(|section| section.contains(&symbol.address()))
+            })
+            .filter_map(|symbol| Some((symbol.address(), symbol.name().ok()?.to_owned())))
+            .filter(|(_, name)| !name.is_empty())
+            .collect();
+        Ok(Self {
+            debug,
+            code,
+            labels,
+        })
     }
 
     /// Names the functions at `address`, innermost first; empty if the ELF does not know it.
     pub fn places(&self, address: u32) -> Vec<Place> {
         let mut places = Vec::new();
-        if let Ok(mut frames) = self.0.find_frames(u64::from(address)) {
+        if let Ok(mut frames) = self.debug.find_frames(u64::from(address)) {
             while let Ok(Some(frame)) = frames.next() {
                 let name = frame
                     .function
@@ -47,9 +75,7 @@ impl Symbols {
                 });
             }
         }
-        // Assembly has symbols but no functions in the debug information.
-        if let Some(name) = self.0.find_symbol(u64::from(address)) {
-            let name = addr2line::demangle_auto(name.into(), None).into_owned();
+        if let Some(name) = self.label(address) {
             match places.first_mut() {
                 None => places.push(Place {
                     function: name,
@@ -60,6 +86,17 @@ impl Symbols {
             }
         }
         places
+    }
+
+    /// The last symbol up to an address of code, in the same section.
+    fn label(&self, address: u32) -> Option<String> {
+        let address = u64::from(address);
+        let section = self
+            .code
+            .iter()
+            .find(|section| section.contains(&address))?;
+        let (_, name) = self.labels.range(section.start..=address).next_back()?;
+        Some(addr2line::demangle_auto(name.into(), None).into_owned())
     }
 }
 
@@ -224,7 +261,6 @@ mod tests {
     /// This test's own program serves as the sample.
     #[test]
     fn addresses_become_functions_and_lines_inlined_ones_included() {
-        use object::{Object, ObjectSymbol};
         let at = std::cell::Cell::new(0);
         symbols_test_outer(&at);
         let program = std::env::current_exe().unwrap();

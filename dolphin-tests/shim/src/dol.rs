@@ -110,7 +110,7 @@ pub fn check(header: &[u32; HEADER as usize / 4], room: u32) -> Result<Program, 
         if size == 0 {
             continue;
         }
-        if offset < HEADER || !offset.checked_add(size).is_some_and(|end| end <= room) {
+        if offset < HEADER || offset.checked_add(size).is_none_or(|end| end > room) {
             return Err(Error::Source {
                 section: index,
                 offset,
@@ -137,7 +137,7 @@ pub fn check(header: &[u32; HEADER as usize / 4], room: u32) -> Result<Program, 
         });
     }
     let enters = |text: &Section| entry.wrapping_sub(text.address) < text.size;
-    if entry % 4 != 0 || !sections[..TEXT_SECTIONS].iter().any(enters) {
+    if !entry.is_multiple_of(4) || !sections[..TEXT_SECTIONS].iter().any(enters) {
         return Err(Error::Entry { address: entry });
     }
     Ok(Program {
@@ -207,8 +207,8 @@ fn hand_over_arguments(entry: u32, length: u32) {
     let strings = (layout::MEM1_CACHED + layout::ARGUMENTS + 8) as *const u8;
     let target = layout::COMMAND_LINE as *mut u8;
     let entry = entry as *mut u32;
-    // SAFETY: the strings and `MAP_READY` fit, as checked; the block lies in the text section, which is
-    // longer than 20 bytes if it holds the magic and code.
+    // SAFETY: the strings and `MAP_READY` fit, as checked. The words after the entry point are RAM that is the
+    // program's: its sections end below the command line.
     unsafe {
         if entry.add(1).read() != ARGUMENT_MAGIC {
             return;

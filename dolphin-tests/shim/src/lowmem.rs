@@ -38,12 +38,9 @@ pub fn fill() {
     for &(address, word) in WORDS {
         store(address, word);
     }
-    let rom_vectors = (&raw const start::vectors) as *const u32;
     for vector in (0x200..0x1800).step_by(0x100) {
-        for offset in [0, 4, 8] {
-            // SAFETY: the ROM holds three words at each of these offsets (`start`).
-            let word = unsafe { rom_vectors.add((vector + offset) as usize / 4).read() };
-            store(vector + offset, word);
+        for address in [vector, vector + 4, vector + 8] {
+            store(address, start::vectors[address as usize / 4]);
         }
     }
     for (address, word) in (0x100..).step_by(4).zip(start::reset_in_ram) {

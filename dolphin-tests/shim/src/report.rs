@@ -54,7 +54,7 @@ extern "C" fn report_crash(vector: u32) -> ! {
     };
     fail(format_args!(
         "@{{\"crash\":{{\"vector\":{vector},\"name\":\"{name}\",\"srr0\":{srr0},\"srr1\":{srr1},\"dar\":{dar},\
-         \"dsisr\":{dsisr},\"lr\":{lr},\"gpr\":{gpr:?},\"backtrace\":[{srr0},{lr}],\"message\":\"{whose}\"}}}}"
+         \"dsisr\":{dsisr},\"lr\":{lr},\"gpr\":{gpr:?},\"backtrace\":[{lr}],\"message\":\"{whose}\"}}}}"
     ))
 }
 

@@ -181,11 +181,11 @@ global_asm!(
 );
 
 unsafe extern "C" {
-    /// First byte of the vectors in ROM.
-    pub safe static vectors: u8;
+    /// The ROM from its start to the end of the vectors.
+    pub safe static vectors: [u32; 0x600];
     /// The three words that stand at 0x100 in RAM.
     pub safe static reset_in_ram: [u32; 3];
-    /// First and last byte of the code that ends QEMU.
+    /// End of the code that ends QEMU.
     pub safe static end_run_end: u8;
     /// Ends QEMU, with success only for a `status` of 0.
     pub safe fn end_run(status: u32) -> !;

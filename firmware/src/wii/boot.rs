@@ -10,6 +10,7 @@
 
 use crate::arguments::{self, Arguments};
 use core::arch::global_asm;
+use hollywood_pac::lowmem::LowMemory;
 
 /// Lowest mapped address of the stack.
 pub const STACK_BOTTOM: u32 = 0x7FFE_0000;
@@ -220,8 +221,12 @@ extern "C" fn start() -> ! {
         safe fn wiistick_main(arguments: Arguments<'static>) -> u8;
     }
     super::exception::install();
-    super::logger::start();
-    super::exit(wiistick_main(arguments()))
+    if let Ok(frequency) = LowMemory::get().time_base_frequency() {
+        super::time::set_frequency(frequency);
+    }
+    let arguments = arguments();
+    super::logger::start(!arguments.has(arguments::MAP_READY));
+    super::exit(wiistick_main(arguments))
 }
 
 /// Makes `fn(Arguments<'static>) -> u8` the program: it runs after the boot code, and what it

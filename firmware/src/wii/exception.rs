@@ -216,8 +216,10 @@ pub(super) fn install() {
         let place = (0x8000_0000_u32 + vector) as *mut [u32; 4];
         // SAFETY: the vectors lie in MEM1's low memory, which belongs to the running program; the
         // loader's handlers there are dead code.
-        unsafe { place.write_volatile(code) };
-        cache::sync_instructions(place.cast(), size_of_val(&code));
+        unsafe {
+            place.write_volatile(code);
+            cache::sync_instructions_range(place.cast(), size_of_val(&code));
+        }
     }
     let top = EXCEPTION_STACK.0.get() as u32 + STACK_BYTES as u32;
     // SAFETY: SPRG3 belongs to the common entry above; exceptions are handled from here on.

@@ -1,29 +1,24 @@
-//! Time since boot, from the processor's time base, also as the clock of embassy-time.
+//! The program's clock: the processor's time base in microseconds, also for embassy-time.
 
 use core::sync::atomic::{AtomicU32, Ordering};
 use hollywood_pac::cpu;
+use hollywood_pac::delay::Frequency;
 
-/// Microseconds per tick of the time base as a fraction in lowest terms; 4/243 at 60.75 MHz.
-static NUMERATOR: AtomicU32 = AtomicU32::new(4);
-static DENOMINATOR: AtomicU32 = AtomicU32::new(243);
+/// In Hz. A Wii's until the low-memory globals have been read.
+static FREQUENCY: AtomicU32 = AtomicU32::new(Frequency::WII.hertz());
 
-/// Sets the frequency of the time base in Hz.
-pub(super) fn set_frequency(hz: u32) {
-    const SECOND_US: u32 = 1_000_000;
-    let (mut a, mut b) = (SECOND_US, hz.max(1));
-    while b != 0 {
-        (a, b) = (b, a % b);
-    }
-    NUMERATOR.store(SECOND_US / a, Ordering::Relaxed);
-    DENOMINATOR.store(hz.max(1) / a, Ordering::Relaxed);
+/// Sets the frequency of the time base.
+pub(super) fn set_frequency(frequency: Frequency) {
+    FREQUENCY.store(frequency.hertz(), Ordering::Relaxed);
 }
 
 /// Microseconds on the time base's clock. It never goes back; where it starts is the loader's
 /// business (the console counts from the year 2000).
 pub fn now_us() -> u64 {
-    let numerator = u64::from(NUMERATOR.load(Ordering::Relaxed));
-    let denominator = u64::from(DENOMINATOR.load(Ordering::Relaxed));
-    cpu::time_base().wrapping_mul(numerator) / denominator
+    let frequency = Frequency::from_hertz(FREQUENCY.load(Ordering::Relaxed));
+    frequency
+        .unwrap_or(Frequency::WII)
+        .us_from_ticks(cpu::time_base())
 }
 
 struct Clock;

@@ -24,13 +24,11 @@ pub const TESTS: &[Test] = &[
 ];
 
 fn caches_are_on(_: Arguments<'static>) -> Result<(), &'static str> {
-    let hid0: u32;
-    // SAFETY: reads a register.
-    unsafe { core::arch::asm!("mfspr {}, 1008", out(reg) hid0) };
-    match hid0 & 0xC000 {
-        0xC000 => Ok(()),
-        0x8000 => Err("the data cache is off"),
-        _ => Err("the instruction cache is off"),
+    let hid0 = cpu::hid0();
+    match (hid0.ice(), hid0.dce()) {
+        (true, true) => Ok(()),
+        (true, false) => Err("the data cache is off"),
+        (false, _) => Err("the instruction cache is off"),
     }
 }
 

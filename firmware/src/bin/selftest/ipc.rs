@@ -99,16 +99,18 @@ fn physical<T>(of: *const T) -> u32 {
 }
 
 fn clean_path() {
-    cache::clean(PATH.0.get() as usize, 64);
+    // SAFETY: mapped.
+    unsafe { cache::clean_range(PATH.0.get().cast(), 64) };
 }
 
 fn clean_request() {
-    cache::clean(word(0) as usize, 64);
+    // SAFETY: mapped.
+    unsafe { cache::clean_range(word(0).cast(), 64) };
 }
 
 fn invalidate_reply() {
-    // SAFETY: the block is alone in its lines.
-    let _ = unsafe { cache::invalidate(word(0) as usize, 64) };
+    // SAFETY: nobody holds a reference to the block; it fills its lines, so the result is `Ok`.
+    let _ = unsafe { cache::invalidate_range(word(0).cast(), 64) };
 }
 
 /// Dolphin answers only while the interrupt flag is clear, even if nobody takes interrupts.

@@ -38,7 +38,7 @@ fn aliases(cached: *mut u32, salt: u32) -> Result<(), &'static str> {
         for (index, word) in [0x0102_0304 ^ salt, !salt, salt, 0].into_iter().enumerate() {
             cached.add(index).write_volatile(word);
         }
-        cache::flush(cached as usize, 32);
+        cache::flush_range(cached.cast(), 32);
         for (index, word) in [0x0102_0304 ^ salt, !salt, salt, 0].into_iter().enumerate() {
             if uncached.add(index).read_volatile() != word {
                 return Err("a flushed line is not seen through the uncached view");
@@ -68,8 +68,8 @@ fn mem2_is_not_mem1(_: Arguments<'static>) -> Result<(), &'static str> {
     unsafe {
         mem1.write_volatile(0x0101_0101);
         mem2.write_volatile(0x0202_0202);
-        cache::flush(mem1 as usize, 32);
-        cache::flush(mem2 as usize, 32);
+        cache::flush_range(mem1.cast(), 32);
+        cache::flush_range(mem2.cast(), 32);
         if mem1.read_volatile() != 0x0101_0101 {
             return Err("a store to MEM2 changed MEM1");
         }
@@ -131,12 +131,12 @@ fn cached_store_waits(_: Arguments<'static>) -> Result<(), &'static str> {
     // SAFETY: the test's own line, 32-bit accesses.
     unsafe {
         cached.write_volatile(1);
-        cache::flush(cached as usize, 32);
+        cache::flush_range(cached.cast(), 32);
         cached.write_volatile(2);
         if uncached.read_volatile() != 1 {
             return Err("a cached store reached RAM without a clean: the data cache is off");
         }
-        cache::clean(cached as usize, 32);
+        cache::clean_range(cached.cast(), 32);
         if uncached.read_volatile() != 2 {
             return Err("a cleaned line did not reach RAM");
         }
