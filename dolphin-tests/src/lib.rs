@@ -25,8 +25,8 @@
 //! ```
 //!
 //! What is expected of a guest: it logs defmt frames into the ring at [`ring::ADDRESS`], leaves its exit status there, and
-//! jumps to the reload stub at 0x8000_1800 with the status in r3. Machine-readable messages are an `@` and one JSON object
-//! ([`Frame::event`]); the event `crash` becomes [`Outcome::crash`].
+//! jumps to the reload stub at 0x8000_1800 with the status in r3. Messages for machines are an `@` and the JSON of a
+//! [`wiistick::report::Event`] ([`Frame::event`]); the event `Crash` becomes [`Outcome::crash`].
 //!
 //! Each run has its own files, sockets and process group, so that any number can run at once. No process and no file survives
 //! a run, however it ends.
@@ -37,6 +37,7 @@
 )]
 
 mod audit;
+mod crash;
 pub mod dol;
 mod dolphin;
 mod error;
@@ -56,6 +57,7 @@ mod symbols;
 mod tools;
 
 pub use audit::{DmaAudit, Kind, MEM2, Violation};
+pub use crash::Crash;
 pub use error::Error;
 pub use frames::{Frame, Level};
 pub use machine::Machine;
@@ -63,5 +65,5 @@ pub use memory::GuestMemory;
 pub use outcome::{End, Failure, Outcome};
 pub use qmp::Qmp;
 pub use run::{DolphinCore, Emulator, Run};
-pub use symbols::{Crash, Place, Symbols};
+pub use symbols::{Place, Symbols};
 pub use tools::{Program, Tools};

@@ -212,7 +212,10 @@ fn the_shim_clears_bss_before_it_copies_sections() {
     }
     let image = Image::new(&dol, Some(common::sample::elf()));
     let dirt = "loader,addr=0x5000,data=0x12345678,data-len=4";
-    let outcome = run(Emulator::Qemu, &image).qemu_arguments(["-device", dirt]).success(&tools()).unwrap();
+    let outcome = run(Emulator::Qemu, &image)
+        .qemu_arguments(["-device", dirt])
+        .success(&tools())
+        .unwrap();
     assert_eq!(outcome.memory.unwrap().read_word(0x5000).unwrap(), 0);
 }
 
