@@ -130,17 +130,20 @@ impl Emulator {
         let libraries = ["", "pulseaudio", "blas", "lapack"]
             .map(|folder| lib.join(folder).display().to_string())
             .join(":");
+        // QEMU is told where its firmware and modules are. Dolphin looks for its own data (settings
+        // of games, fonts) where its package is meant to be: it finds none, and a DOL needs none.
         let arguments = match self {
-            Self::Qemu => format!("-L '{}' ", root.join("usr/share/qemu").display()),
+            Self::Qemu => format!("-L {} ", exec::quote(root.join("usr/share/qemu"))),
             Self::Dolphin => String::new(),
         };
         let script = format!(
             "#!/bin/sh\n# Runs a program of the private Debian root with that root's libraries.\n\
-             export QEMU_MODULE_DIR='{}'\n\
-             exec '{}' --library-path '{libraries}' '{}' {arguments}\"$@\"\n",
-            lib.join("qemu").display(),
-            root.join(loader).display(),
-            root.join(self.place()).display(),
+             export QEMU_MODULE_DIR={}\n\
+             exec {} --library-path {} {} {arguments}\"$@\"\n",
+            exec::quote(lib.join("qemu")),
+            exec::quote(root.join(loader)),
+            exec::quote(libraries),
+            exec::quote(root.join(self.place())),
         );
         let path = workspace.target("tools").join(self.program());
         if fs::read_to_string(&path).is_ok_and(|old| old == script) {

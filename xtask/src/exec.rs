@@ -36,20 +36,22 @@ pub fn is_root() -> bool {
 
 /// Returns the command line as a person would type it.
 pub fn describe(command: &Command) -> String {
-    let quote = |word: &OsStr| {
-        let word = word.to_string_lossy();
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-_=+./:,@%".contains(c);
-        if !word.is_empty() && word.chars().all(plain) {
-            word.into_owned()
-        } else {
-            format!("'{}'", word.replace('\'', r"'\''"))
-        }
-    };
     std::iter::once(command.get_program())
         .chain(command.get_args())
         .map(quote)
         .collect::<Vec<_>>()
         .join(" ")
+}
+
+/// Returns a word as a shell takes it.
+pub fn quote(word: impl AsRef<OsStr>) -> String {
+    let word = word.as_ref().to_string_lossy();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_=+./:,@%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.into_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
 }
 
 /// Runs a command whose output goes where ours goes.

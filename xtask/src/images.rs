@@ -68,18 +68,23 @@ impl Build<'_> {
         let mut cargo = self.workspace.cargo("build");
         cargo
             .args(["--release", "--bins", "--package", name])
-            .args(["-Zbuild-std=core,alloc", "--target"])
+            // The compiler calls memcpy and its kin; there is no C library that has them.
+            .args([
+                "-Zbuild-std=core,alloc",
+                "-Zbuild-std-features=compiler-builtins-mem",
+            ])
+            .arg("--target")
             .arg(self.workspace.root.join(toolchain::TARGET))
             .args(json_target_option(self.workspace));
-        self.compiler.apply(&mut cargo);
-        cargo
-            .env("CARGO_TARGET_POWERPC_TARGET_LINKER", &self.linker.path)
-            .env("CARGO_ENCODED_RUSTFLAGS", self.flags()?);
         let target = match self.cargo_target {
             Some(folder) => folder.to_owned(),
             None => self.workspace.cargo_target()?,
         };
-        cargo.env("CARGO_TARGET_DIR", &target);
+        self.compiler.apply(&mut cargo);
+        cargo
+            .env("CARGO_TARGET_POWERPC_TARGET_LINKER", &self.linker.path)
+            .env("CARGO_TARGET_DIR", &target)
+            .env("CARGO_ENCODED_RUSTFLAGS", self.flags(&target)?);
         exec::run(&mut cargo)?;
         let folder = target.join("powerpc-target/release");
         let files = package.programs.iter().map(|program| folder.join(program));
@@ -88,18 +93,19 @@ impl Build<'_> {
 
     /// Paths must not reach the image (in the places of panics, in symbol names): each folder that
     /// may differ from machine to machine gets a fixed name.
-    fn flags(&self) -> Result<OsString> {
+    fn flags(&self, target: &Path) -> Result<OsString> {
         let mut flags = OsString::new();
-        let sources = toolchain::library(&self.compiler.sysroot);
-        // Later mappings win: the workspace may lie within cargo's home, not the other way around.
-        let mut mappings = vec![
-            (cargo_home()?, "cargo"),
-            (sources.clone(), "library"),
-            (sources.canonicalize().unwrap_or(sources), "library"),
+        let library = toolchain::library(&self.compiler.sysroot);
+        // The last one that fits wins.
+        let mut folders = vec![
             (self.workspace.root.clone(), ""),
+            (target.to_owned(), "target"),
         ];
-        mappings.dedup();
-        for (from, to) in mappings {
+        folders.extend(registry_sources()?.map(|folder| (folder, "registry")));
+        // Debian's is a link to elsewhere.
+        folders.extend(library.canonicalize().map(|folder| (folder, "library")));
+        folders.push((library, "library"));
+        for (from, to) in folders {
             if !flags.is_empty() {
                 flags.push("\x1f");
             }
@@ -112,11 +118,20 @@ impl Build<'_> {
     }
 }
 
-fn cargo_home() -> Result<PathBuf> {
-    env::var_os("CARGO_HOME")
+/// Returns the folders where cargo keeps the sources of other people's crates, one per registry and
+/// named after it, so that a mirror has another name.
+fn registry_sources() -> Result<impl Iterator<Item = PathBuf>> {
+    let home = env::var_os("CARGO_HOME")
         .map(PathBuf::from)
         .or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cargo")))
-        .context("neither CARGO_HOME nor HOME is set")
+        .context("neither CARGO_HOME nor HOME is set")?;
+    let folders = home
+        .join("registry/src")
+        .read_dir()
+        .into_iter()
+        .flatten()
+        .flatten();
+    Ok(folders.map(|entry| entry.path()))
 }
 
 /// Newer versions of cargo take a target description only with this option; older ones do not

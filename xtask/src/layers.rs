@@ -139,7 +139,7 @@ fn format(workspace: &Workspace) -> Result<Tests> {
 fn clippy(workspace: &Workspace) -> Result<Tests> {
     let mut clippy = workspace.cargo("clippy");
     clippy.args(["--workspace", "--all-targets", "--", "-D", "warnings"]);
-    exec::run(&mut clippy)?;
+    exec::run(&mut clippy).context("clippy has objections")?;
     Ok(Tests::default())
 }
 
