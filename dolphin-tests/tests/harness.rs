@@ -273,6 +273,18 @@ fn a_crash_before_the_guest_has_vectors_is_told_with_its_registers() {
 }
 
 #[test]
+fn nothing_interrupts_a_guest_that_has_not_asked_for_it() {
+    // Ten periods of the machine's PC-style timer.
+    let image = Guest::new().enable_interrupts().hang().image();
+    let run = run(Emulator::Qemu, &image).time_limit(Duration::from_millis(550));
+    let outcome = run.to_end(&tools()).unwrap();
+    assert!(
+        matches!(outcome.end, End::TimeLimit(_)) && outcome.crash.is_none(),
+        "{outcome}"
+    );
+}
+
+#[test]
 fn a_missing_shim_is_an_error_that_says_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
     let tools = Tools {

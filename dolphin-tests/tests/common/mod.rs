@@ -115,6 +115,15 @@ impl Guest {
         self.status(status).leave(status)
     }
 
+    /// Enables external interrupts.
+    pub fn enable_interrupts(self) -> Self {
+        self.then(&[
+            0x7C60_00A6, // mfmsr r3
+            0x6063_8000, // ori r3, r3, EE
+            0x7C60_0124, // mtmsr r3
+        ])
+    }
+
     /// Never ends.
     pub fn hang(self) -> Self {
         self.then(&[0x4800_0000])
