@@ -1,5 +1,6 @@
 //! Every block once: [`Peripherals::take`].
 
+use core::cell::Cell;
 use core::marker::PhantomData;
 use core::ops::Deref;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -39,11 +40,9 @@ macro_rules! peripherals {
         $(
             $(#[$doc])*
             ///
-            /// Whoever has the value has the block. It takes no room.
-            pub struct $name(PhantomData<*const ()>);
-
-            // SAFETY: a block belongs to no thread; there is no other to race with, since the handle is neither `Sync` nor `Clone`.
-            unsafe impl Send for $name {}
+            /// Whoever has the value has the block. It takes no room, and can be given to another context but not shared with one: a
+            /// read-modify-write could be torn.
+            pub struct $name(PhantomData<Cell<()>>);
 
             impl $name {
                 /// Physical address of the first register.
@@ -285,6 +284,21 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn a_block_can_be_given_away_but_not_shared() {
+        fn given_away<T: Send>() {}
+        given_away::<Peripherals>();
+
+        // If `T` were `Sync`, both implementations would apply, and the call would be ambiguous: it would not compile.
+        trait NotSync<A> {
+            fn check() {}
+        }
+        impl<T> NotSync<()> for T {}
+        impl<T: Sync> NotSync<u8> for T {}
+        <GpioB as NotSync<_>>::check();
+        <crate::gpio::PpcPins<'_> as NotSync<_>>::check();
     }
 
     #[test]
