@@ -24,7 +24,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! What is expected of a guest: it logs defmt frames into the ring at [`ring::ADDRESS`], leaves its exit status there, and
+//! What is expected of a guest: it logs defmt frames into the ring of [`wiistick::log_ring`], leaves its exit status there, and
 //! jumps to the reload stub at 0x8000_1800 with the status in r3. Messages for machines are an `@` and the JSON of a
 //! [`wiistick::report::Event`] ([`Frame::event`]); the event `Crash` becomes [`Outcome::crash`].
 //!
@@ -48,7 +48,7 @@ mod outcome;
 mod process;
 mod qemu;
 mod qmp;
-pub mod ring;
+mod ring;
 mod run;
 #[cfg(test)]
 #[path = "../tests/common/sample.rs"]

@@ -3,13 +3,14 @@
 
 pub mod sample;
 
-use dolphin_tests::{Program, ring};
+use dolphin_tests::Program;
 use tempfile::NamedTempFile;
+use wiistick::log_ring;
 
 /// Effective address of the first instruction.
 pub const ENTRY: u32 = 0x8000_4000;
 /// The uncached alias of the log ring.
-const RING: u32 = 0xC000_0000 | ring::ADDRESS;
+const RING: u32 = 0xC000_0000 | log_ring::PHYSICAL_ADDRESS;
 
 /// A program under construction.
 pub struct Guest(Vec<u32>);
