@@ -12,4 +12,6 @@ extern crate std;
 #[macro_use]
 mod fmt;
 
+pub mod block;
+pub mod disk;
 pub mod report;
