@@ -53,6 +53,7 @@ mod run;
 #[cfg(test)]
 #[path = "../tests/common/sample.rs"]
 mod sample;
+mod stick_image;
 mod symbols;
 mod tools;
 
@@ -65,5 +66,6 @@ pub use memory::GuestMemory;
 pub use outcome::{End, Failure, Outcome};
 pub use qmp::Qmp;
 pub use run::{DolphinCore, Emulator, Run};
+pub use stick_image::{StickImage, noise};
 pub use symbols::{Place, Symbols};
 pub use tools::{Program, Tools};
