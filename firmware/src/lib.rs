@@ -14,4 +14,7 @@ mod fmt;
 
 pub mod block;
 pub mod disk;
+pub mod job;
+pub mod partition;
 pub mod report;
+pub mod volume;
