@@ -15,10 +15,10 @@ mod fmt;
 pub mod arguments;
 pub mod block;
 pub mod disk;
-#[cfg(target_os = "none")]
 pub mod job;
 pub mod log_ring;
 pub mod partition;
 pub mod report;
 pub mod volume;
+#[cfg(target_os = "none")]
 pub mod wii;

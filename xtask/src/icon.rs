@@ -94,9 +94,11 @@ mod tests {
         let frame = reader.next_frame(&mut pixels).unwrap();
         assert_eq!((frame.width, frame.height), (128, 48));
         assert_eq!(pixels[..3], BACKGROUND);
-        assert!(
-            pixels.chunks(3).any(|pixel| pixel == INK),
-            "the name is there"
+        // The outer strokes of the first letter, and what is between them.
+        let pixel = |x: usize, y: usize| &pixels[3 * (y * WIDTH + x)..][..3];
+        assert_eq!(
+            [pixel(33, 21), pixel(37, 21), pixel(41, 21)],
+            [&INK, &BACKGROUND, &INK]
         );
     }
 }

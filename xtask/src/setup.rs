@@ -187,16 +187,16 @@ pub fn doctor(workspace: &Workspace) -> Result<bool> {
     let mut rows = Vec::new();
     let mut missing = Vec::new();
     for need in TEST {
-        let (state, detail) = match need.probe(workspace) {
-            Ok(found) => ("found", format!("{} ({})", found.version, found.place)),
+        let (place, detail) = match need.probe(workspace) {
+            Ok(found) => (found.place, found.version),
             Err(refusal) => {
                 missing.push(need);
-                ("MISSING", format!("{refusal:#}"))
+                ("MISSING".to_owned(), format!("{refusal:#}"))
             }
         };
-        rows.push([need.name().to_owned(), state.to_owned(), detail]);
+        rows.push([need.name().to_owned(), place, detail]);
     }
-    print!("{}", table::layout(["need", "state", "what"], &rows));
+    print!("{}", table::layout(["need", "found", "version"], &rows));
     if missing.is_empty() {
         println!("\nEverything is there.");
         return Ok(true);

@@ -235,6 +235,12 @@ fn records_of_sticks_and_volumes_that_were_not_named_are_no_success() {
 }
 
 #[test]
+fn a_volume_whose_number_is_not_its_place_is_no_success() {
+    let report = concluded(vec![stick(0), volume(0), volume(0), done()], 0);
+    assert!(reason(&report).contains("volume 0 of stick 0"));
+}
+
+#[test]
 fn the_summary_lists_files_and_counts_those_beyond_the_first_forty() {
     let mut events = vec![stick(0), volume(0)];
     events.extend((0..43).map(|number| file(&format!("/{number}"))));
