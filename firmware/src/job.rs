@@ -543,3 +543,6 @@ impl VolumeError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,6 +15,11 @@ mod fmt;
 pub mod block;
 pub mod disk;
 pub mod job;
+pub mod msc;
 pub mod partition;
 pub mod report;
 pub mod volume;
+pub mod watch;
+
+#[cfg(test)]
+mod testing;
