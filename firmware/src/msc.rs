@@ -367,3 +367,6 @@ fn text(field: &[u8]) -> Text {
     };
     field[..end].iter().take(16).map(printable).collect()
 }
+
+#[cfg(test)]
+mod tests;

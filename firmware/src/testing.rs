@@ -1,5 +1,7 @@
 //! What the tests of this crate share: a stick made of memory, images, and a sink that remembers.
 
+pub mod usb;
+
 use std::collections::BTreeSet;
 use std::io::{Cursor, Write};
 use std::string::{String, ToString};
@@ -171,6 +173,10 @@ fn clock() -> u64 {
 
 /// Runs the job over a stick with a 64 KiB application buffer.
 pub fn run(stick: &mut RamStick) -> Outcome {
+    embassy_futures::block_on(run_async(stick))
+}
+
+pub async fn run_async(device: impl BlockDevice) -> Outcome {
     let mut sink = Memory::default();
     let mut buffer = vec![0; 64 * 1024];
     let mut cache = vec![0; LINE * MAX_LINES];
@@ -191,7 +197,7 @@ pub fn run(stick: &mut RamStick) -> Outcome {
         vendor: "V",
         product: "P",
     };
-    let summary = embassy_futures::block_on(job.run(stick, &identity));
+    let summary = job.run(device, &identity).await;
     Outcome {
         summary,
         events: sink.events,
