@@ -546,3 +546,6 @@ impl VolumeError {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod hostile_tests;

@@ -49,7 +49,7 @@ impl BlockDevice for RamStick {
 
     fn blocks(&self) -> u64 {
         self.claims
-            .unwrap_or(self.data.len() as u64 / u64::from(self.block_size))
+            .unwrap_or_else(|| self.data.len() as u64 / u64::from(self.block_size))
     }
 
     async fn read(&mut self, first: u64, buffer: &mut [u8]) -> Result<(), BlockError> {
