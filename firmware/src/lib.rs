@@ -16,9 +16,14 @@ pub mod arguments;
 pub mod block;
 pub mod disk;
 pub mod job;
+
+#[cfg(target_os = "none")]
+#[cfg(test)]
+mod testing;
 pub mod log_ring;
+pub mod msc;
 pub mod partition;
 pub mod report;
 pub mod volume;
-#[cfg(target_os = "none")]
+pub mod watch;
 pub mod wii;
