@@ -65,7 +65,6 @@ WriteToFile = False
 BOOT = True
 MASTER = True
 MI = True
-IOS = True
 IOS_USB = True
 ";
 

@@ -9,6 +9,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::SystemTime,
 };
+use wiistick::report::Event;
 
 /// Severity of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,21 +40,20 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// The record of a machine-readable message: an `@` followed by one JSON object with one member, the
-    /// name of an event (`wiistick::report::Event`, externally tagged). Returns its name and value.
-    pub fn event(&self) -> Option<(String, serde_json::Value)> {
+    /// Whether this is a message for machines: an `@` followed by the JSON of an event.
+    pub fn is_record(&self) -> bool {
+        self.message.starts_with('@')
+    }
+
+    /// The event of a message for machines; `None` for one for people, or if the record cannot be read.
+    pub fn event(&self) -> Option<Event<String>> {
         event(&self.message)
     }
 }
 
-/// Parses `@{"name":value}`.
-pub(crate) fn event(message: &str) -> Option<(String, serde_json::Value)> {
-    match serde_json::from_str(message.strip_prefix('@')?).ok()? {
-        serde_json::Value::Object(object) if object.len() == 1 => object.into_iter().next(),
-        // A variant without fields.
-        serde_json::Value::String(name) => Some((name, serde_json::Value::Null)),
-        _ => None,
-    }
+/// Reads a record.
+pub(crate) fn event(message: &str) -> Option<Event<String>> {
+    serde_json::from_str(message.strip_prefix('@')?).ok()
 }
 
 impl fmt::Display for Frame {
@@ -237,11 +237,13 @@ mod tests {
     }
 
     #[test]
-    fn events_are_an_at_sign_and_one_externally_tagged_value() {
-        let (name, value) = event(r#"@{"done":{"status":3}}"#).unwrap();
-        assert_eq!((name.as_str(), value["status"].as_u64()), ("done", Some(3)));
-        assert_eq!(event(r#"@"started""#).unwrap().0, "started");
-        assert_eq!(event("sectors: 3"), None);
-        assert_eq!(event("@{}"), None);
+    fn an_event_is_an_at_sign_and_the_json_of_the_firmwares_type() {
+        let started = Event::Started {
+            firmware: "0.1.0".to_owned(),
+        };
+        assert_eq!(event(r#"@{"Started":{"firmware":"0.1.0"}}"#), Some(started));
+        assert_eq!(event(r#"{"Started":{"firmware":"0.1.0"}}"#), None);
+        assert_eq!(event(r#"@{"Started":{}}"#), None);
+        assert_eq!(event("@home"), None);
     }
 }

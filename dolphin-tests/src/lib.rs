@@ -18,15 +18,15 @@
 //! # let run = Run::new(Emulator::Qemu, tools.program("boot")?);
 //! let mut machine = run.start(&tools)?;
 //! machine.wait_for("stick is ready")?;
-//! machine.qmp()?.execute("device_del", serde_json::json!({ "id": "stick0" }))?;
+//! machine.unplug(0)?;
 //! let outcome = machine.to_end()?;
 //! assert_eq!(outcome.status, Some(3), "{outcome}");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! What is expected of a guest: it logs defmt frames into the ring at [`ring::ADDRESS`], leaves its exit status there, and
-//! jumps to the reload stub at 0x8000_1800 with the status in r3. Machine-readable messages are an `@` and one JSON object
-//! ([`Frame::event`]); the event `crash` becomes [`Outcome::crash`].
+//! What is expected of a guest: it logs defmt frames into the ring of [`wiistick::log_ring`], leaves its exit status there, and
+//! jumps to the reload stub at 0x8000_1800 with the status in r3. Messages for machines are an `@` and the JSON of a
+//! [`wiistick::report::Event`] ([`Frame::event`]); the event `Crash` becomes [`Outcome::crash`].
 //!
 //! Each run has its own files, sockets and process group, so that any number can run at once. No process and no file survives
 //! a run, however it ends.
@@ -37,6 +37,7 @@
 )]
 
 mod audit;
+mod crash;
 pub mod dol;
 mod dolphin;
 mod error;
@@ -47,15 +48,17 @@ mod outcome;
 mod process;
 mod qemu;
 mod qmp;
-pub mod ring;
+mod ring;
 mod run;
 #[cfg(test)]
 #[path = "../tests/common/sample.rs"]
 mod sample;
+mod stick_image;
 mod symbols;
 mod tools;
 
 pub use audit::{DmaAudit, Kind, MEM2, Violation};
+pub use crash::Crash;
 pub use error::Error;
 pub use frames::{Frame, Level};
 pub use machine::Machine;
@@ -63,5 +66,6 @@ pub use memory::GuestMemory;
 pub use outcome::{End, Failure, Outcome};
 pub use qmp::Qmp;
 pub use run::{DolphinCore, Emulator, Run};
-pub use symbols::{Crash, Place, Symbols};
+pub use stick_image::{StickImage, noise};
+pub use symbols::{Place, Symbols};
 pub use tools::{Program, Tools};

@@ -11,6 +11,7 @@ use crate::{
     ring::LogRing,
     run::Run,
 };
+use serde_json::json;
 use std::{
     collections::VecDeque,
     fs,
@@ -54,6 +55,7 @@ pub struct Machine {
 
 impl Machine {
     pub(crate) fn start(tools: &Tools, run: &Run) -> Result<Self, Error> {
+        let started = Instant::now();
         let elf = run.program.elf.as_deref();
         let decoder = Decoder::new(elf)?;
         let gecko = if run.gecko {
@@ -100,7 +102,7 @@ impl Machine {
             queue: VecDeque::new(),
             frames: Vec::new(),
             gecko_frames: Vec::new(),
-            started: Instant::now(),
+            started,
             end: None,
             registers: None,
             folder,
@@ -199,6 +201,35 @@ impl Machine {
             .ok_or(Error::Unsupported("Dolphin has no QMP monitor"))
     }
 
+    /// Pulls a stick, counted from 0. When this returns, it is gone; the guest was stopped meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::Qmp`] if there is no such stick, or it does not go within 10 s.
+    pub fn unplug(&mut self, stick: usize) -> Result<(), Error> {
+        let qmp = self.qmp()?;
+        qmp.execute("device_del", json!({ "id": format!("stick{stick}") }))?;
+        // A guest that polls keeps QEMU from finishing (reference: qemu, section 4).
+        qmp.execute("stop", json!({}))?;
+        qmp.wait_for("DEVICE_DELETED", Duration::from_secs(10))?;
+        qmp.execute("cont", json!({}))?;
+        Ok(())
+    }
+
+    /// Plugs in again a stick that was pulled; into the first free port.
+    ///
+    /// # Errors
+    /// [`Error::Qmp`] if there is no such stick, or it is plugged in.
+    pub fn plug(&mut self, stick: usize) -> Result<(), Error> {
+        let (id, drive) = (format!("stick{stick}"), format!("drive{stick}"));
+        let qmp = self.qmp()?;
+        // Stopped, since a refusal would hang QEMU under a guest that polls.
+        qmp.execute("stop", json!({}))?;
+        let device = json!({ "driver": "usb-storage", "bus": "ehci.0", "id": id, "drive": drive });
+        let added = qmp.execute("device_add", device);
+        qmp.execute("cont", json!({}))?;
+        added.map(|_| ())
+    }
+
     /// Process number of the emulator.
     pub fn process_id(&self) -> u32 {
         self.process.id()
@@ -238,7 +269,7 @@ impl Machine {
         let elapsed = self.started.elapsed();
         self.registers = self.qmp.as_mut().and_then(|qmp| {
             // A QEMU that hangs does not answer: then there are no registers.
-            qmp.execute("stop", serde_json::json!({})).ok()?;
+            qmp.execute("stop", json!({})).ok()?;
             qmp.human("info registers").ok()
         });
         self.process.kill();
@@ -299,6 +330,6 @@ fn attach(process: &mut Process, monitor: UnixStream) -> Result<(GuestMemory, Qm
         what: "QEMU's memory files",
         limit,
     })?;
-    qmp.execute("cont", serde_json::json!({}))?;
+    qmp.execute("cont", json!({}))?;
     Ok((memory, qmp))
 }

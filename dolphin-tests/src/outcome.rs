@@ -4,6 +4,7 @@ use crate::{
     Crash, DmaAudit, Emulator, Error, Frame, GuestMemory, frames, run::Run, symbols::Symbols,
 };
 use std::{fmt, process::ExitStatus, time::Duration};
+use wiistick::report::Event;
 
 /// Complaints of QEMU that belong to every run that ends with a status other than 0.
 const BENIGN: [&str; 1] = ["Guest crashed"];
@@ -84,10 +85,9 @@ impl Outcome {
                 .chain(run.tolerated.iter().map(String::as_str));
             !line.trim().is_empty() && !known.into_iter().any(|text| line.contains(text))
         });
-        let crash_event = |text: &str| {
-            let (name, value) = frames::event(text)?;
-            name.eq_ignore_ascii_case("crash")
-                .then(|| Crash::from_event(&value))
+        let crash_event = |text: &str| match frames::event(text)? {
+            Event::Crash(record) => Some(Crash::from(record)),
+            _ => None,
         };
         let mut shim = facts.shim;
         let mut crash = facts
@@ -130,10 +130,7 @@ impl Outcome {
     pub fn reasons(&self) -> Vec<String> {
         let mut reasons = Vec::new();
         if let Some(crash) = &self.crash {
-            reasons.push(format!(
-                "the guest crashed: {}: {}",
-                crash.name, crash.message
-            ));
+            reasons.push(format!("the guest crashed: {}", crash.summary()));
         }
         if let Some(shim) = &self.shim {
             reasons.push(format!("the boot shim gave up: {shim}"));
@@ -157,6 +154,11 @@ impl Outcome {
                 reasons.push(format!("the emulator ended with {exit}"));
             }
             _ => {}
+        }
+        for frame in &self.frames {
+            if frame.is_record() && frame.event().is_none() {
+                reasons.push(format!("not a record of this version: {}", frame.message));
+            }
         }
         if self.malformed > 0 {
             reasons.push(format!(
@@ -222,14 +224,13 @@ impl fmt::Display for Outcome {
         if self.lost > 0 {
             writeln!(f, "{} bytes of the log were lost", self.lost)?;
         }
-        let skipped = self.frames.len().saturating_sub(LAST_FRAMES);
-        writeln!(
-            f,
-            "log, {} frames{}:",
-            self.frames.len(),
-            if skipped > 0 { ", the last" } else { "" }
-        )?;
-        for frame in self.frames.iter().skip(skipped) {
+        // The crash is told above.
+        let told = |frame: &&Frame| !matches!(frame.event(), Some(Event::Crash(_)));
+        let frames: Vec<_> = self.frames.iter().filter(told).collect();
+        let skipped = frames.len().saturating_sub(LAST_FRAMES);
+        let which = if skipped > 0 { ", the last" } else { "" };
+        writeln!(f, "log, {} frames{which}:", frames.len())?;
+        for frame in &frames[skipped..] {
             writeln!(f, "  {frame}")?;
         }
         let lines: Vec<&str> = self.output.lines().collect();

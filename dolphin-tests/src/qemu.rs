@@ -107,12 +107,13 @@ pub(crate) fn command(
             },
         ]);
     for (index, stick) in run.sticks.iter().enumerate() {
+        // Not `-drive`, which would vanish together with a stick that is pulled.
         let read_only = if stick.read_only { "on" } else { "off" };
         let mut drive = OsString::from(format!(
-            "if=none,id=drive{index},format=raw,readonly={read_only},file="
+            "driver=raw,node-name=drive{index},read-only={read_only},file.driver=file,file.filename="
         ));
         drive.push(escape(&stick.image));
-        command.arg("-drive").arg(drive);
+        command.arg("-blockdev").arg(drive);
         command.args([
             "-device",
             &format!("usb-storage,bus=ehci.0,id=stick{index},drive=drive{index}"),

@@ -1,33 +1,14 @@
 //! The log ring in the guest's memory, read while the guest writes it and after its end.
 //!
-//! The layout is a contract with the firmware's logger: 16 big-endian words, then the data.
+//! The layout is the firmware's ([`wiistick::log_ring`]).
 
 use crate::{Error, GuestMemory};
+use wiistick::log_ring::{
+    ENDED, HEADER_BYTES as HEADER, MAGIC, PHYSICAL_ADDRESS as ADDRESS, VERSION, offset as word,
+};
 
-/// Physical address of the header.
-pub const ADDRESS: u32 = 0x1000_4000;
-/// Size of the header in bytes.
-const HEADER: u32 = 0x40;
-/// "WLOG"
-const MAGIC: u32 = 0x574C_4F47;
-const VERSION: u32 = 1;
-/// More than the contract's 256 KiB is taken for garbage.
+/// More than the firmware's 256 KiB is taken for garbage.
 const MAX_CAPACITY: u32 = 1 << 20;
-
-/// Byte offsets of the header's words.
-mod word {
-    pub const MAGIC: u32 = 0x00;
-    pub const VERSION: u32 = 0x04;
-    pub const CAPACITY: u32 = 0x08;
-    pub const WRITTEN: u32 = 0x0C;
-    pub const READ: u32 = 0x10;
-    pub const READER: u32 = 0x14;
-    pub const LOST: u32 = 0x18;
-    pub const STATUS: u32 = 0x1C;
-}
-
-/// Set in the status word once the guest has ended.
-const ENDED: u32 = 0x8000_0000;
 
 /// Reader's side of the ring.
 #[derive(Debug, Default)]

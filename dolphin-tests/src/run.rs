@@ -71,7 +71,7 @@ impl Run {
     }
 
     /// Attaches a disk image as the next USB stick. The guest may write it. In QEMU's monitor the first is device
-    /// `stick0` on drive `drive0`.
+    /// `stick0` with the block node `drive0`.
     pub fn stick(mut self, image: impl Into<PathBuf>) -> Self {
         self.sticks.push(Stick {
             image: image.into(),

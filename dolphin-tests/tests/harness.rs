@@ -212,7 +212,10 @@ fn the_shim_clears_bss_before_it_copies_sections() {
     }
     let image = Image::new(&dol, Some(common::sample::elf()));
     let dirt = "loader,addr=0x5000,data=0x12345678,data-len=4";
-    let outcome = run(Emulator::Qemu, &image).qemu_arguments(["-device", dirt]).success(&tools()).unwrap();
+    let outcome = run(Emulator::Qemu, &image)
+        .qemu_arguments(["-device", dirt])
+        .success(&tools())
+        .unwrap();
     assert_eq!(outcome.memory.unwrap().read_word(0x5000).unwrap(), 0);
 }
 
@@ -267,6 +270,18 @@ fn a_crash_before_the_guest_has_vectors_is_told_with_its_registers() {
         (0x3000_0000, 0xBAD, 32)
     );
     assert!(failure(outcome.check()).contains("exception 0x300, data storage"));
+}
+
+#[test]
+fn nothing_interrupts_a_guest_that_has_not_asked_for_it() {
+    // Ten periods of the machine's PC-style timer.
+    let image = Guest::new().enable_interrupts().hang().image();
+    let run = run(Emulator::Qemu, &image).time_limit(Duration::from_millis(550));
+    let outcome = run.to_end(&tools()).unwrap();
+    assert!(
+        matches!(outcome.end, End::TimeLimit(_)) && outcome.crash.is_none(),
+        "{outcome}"
+    );
 }
 
 #[test]
@@ -342,6 +357,32 @@ fn sticks_are_attached_in_order_and_an_untouched_controller_transfers_nothing() 
     assert_eq!(
         (audit.transfers, audit.outside_mem2, &outcome.complaints[..]),
         (0, 0, &[][..])
+    );
+}
+
+#[test]
+fn a_stick_can_be_pulled_and_plugged_in_again_while_the_guest_polls() {
+    let image = Guest::new().log(&SECTORS).hang().image_with_table();
+    let disk = tempfile::NamedTempFile::new().unwrap();
+    disk.as_file().set_len(1 << 20).unwrap();
+    let mut machine = run(Emulator::Qemu, &image)
+        .stick(disk.path())
+        .start(&tools())
+        .unwrap();
+    machine.wait_for("sectors").unwrap();
+    let mut sticks = |act: fn(&mut Machine) -> Result<(), Error>| {
+        let acted = act(&mut machine).map_err(|error| error.to_string());
+        let sticks = machine.qmp().unwrap().human("info usb").unwrap();
+        (acted, sticks.contains("ID: stick0"))
+    };
+    assert_eq!(sticks(|_| Ok(())), (Ok(()), true));
+    assert_eq!(sticks(|machine| machine.unplug(0)), (Ok(()), false));
+    assert_eq!(sticks(|machine| machine.plug(0)), (Ok(()), true));
+    let (twice, there) = sticks(|machine| machine.plug(0));
+    assert!(twice.is_err() && there);
+    assert_eq!(
+        machine.qmp().unwrap().human("info status").unwrap().trim(),
+        "VM status: running"
     );
 }
 

@@ -22,9 +22,11 @@ fn main() -> ExitCode {
     }
 }
 
+type Test = Box<dyn FnOnce(&Tools) -> Result<(), Failed> + Send>;
+
 fn trials(tools: &Tools) -> Result<Vec<Trial>, String> {
     let mut trials = Vec::new();
-    let mut add = |name: String, test: Box<dyn FnOnce(&Tools) -> Result<(), Failed> + Send>| {
+    let mut add = |name: String, test: Test| {
         let tools = tools.clone();
         trials.push(Trial::test(name, move || test(&tools)));
     };

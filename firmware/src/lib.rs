@@ -13,6 +13,8 @@ extern crate std;
 mod fmt;
 
 pub mod arguments;
+pub mod block;
+pub mod disk;
 pub mod log_ring;
 pub mod report;
 #[cfg(target_os = "none")]

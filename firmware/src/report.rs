@@ -38,6 +38,8 @@ pub type VolumeIndex = u8;
 /// The order of a good run: `Started`, `Controller`, then for each stick `Stick`, for each volume of
 /// it `Volume` and its `File`s, `StickDone`; `Bounce`, `Done`. `Progress` and `Error` come in
 /// between. Records of several sticks may interleave.
+// A crash is large, and there is no allocator that could hold it elsewhere.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Event<S> {
     /// The program runs.

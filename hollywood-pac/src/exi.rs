@@ -68,13 +68,22 @@ pub struct Channel {
     pub mar: Guarded<BusAddr>,
     /// DMA length in bytes, a multiple of 32. Unsafe to write, as the address is.
     pub length: Guarded<u32>,
-    /// Control: starts transfers.
-    pub cr: ReadWrite<Cr>,
+    /// Control. Unsafe to write: it starts DMA at the address in MAR, if told to.
+    pub cr: Guarded<Cr>,
     /// Immediate data, first byte in the most significant bits.
     pub data: ReadWrite<u32>,
 }
 
 offsets!(Channel: 0x14 { csr: 0x00, mar: 0x04, length: 0x08, cr: 0x0C, data: 0x10 });
+
+/// Boot code that the CPU runs at reset, behind the channels.
+#[repr(C)]
+pub struct Boot {
+    /// Instructions. Unsafe to write: they are what the CPU runs next time it is reset.
+    pub code: [Guarded<u32>; 16],
+}
+
+offsets!(Boot: 0x40 { code: 0x00 });
 
 /// EXI clock frequency.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -185,7 +194,8 @@ impl<C: Deref<Target = Channel>> Selected<'_, C> {
         cr.set_tlen(bytes.wrapping_sub(1) as u8);
         cr.set_rw(direction as u8);
         cr.set_tstart(true);
-        channel.cr.write(cr);
+        // SAFETY: the transfer is immediate: DMA is clear.
+        unsafe { channel.cr.write(cr) };
         if (0..SPINS).any(|_| !channel.cr.read().tstart()) {
             Ok(channel.data.read())
         } else {

@@ -56,16 +56,26 @@ macro_rules! bits {
 }
 pub(crate) use bits;
 
-/// Asserts at compile time where each register of a block lies and how long the block is, and lists the registers for the tests.
+/// Asserts at compile time where each register of a block lies and how long the block is, and lists the registers.
+///
+/// Blocks within the block follow after `nested`.
 macro_rules! offsets {
-    ($block:ty: $bytes:literal { $($register:ident: $offset:literal),+ $(,)? }) => {
+    ($block:ty: $bytes:literal { $($register:ident: $offset:literal),* $(,)? }) => {
+        offsets!($block: $bytes { $($register: $offset),* } nested {});
+    };
+    ($block:ty: $bytes:literal { $($register:ident: $offset:literal),* $(,)? } nested { $($inner:ident: $at:literal),* $(,)? }) => {
         const _: () = {
-            $(assert!(core::mem::offset_of!($block, $register) == $offset, stringify!($register));)+
+            $(assert!(core::mem::offset_of!($block, $register) == $offset, stringify!($register));)*
+            $(assert!(core::mem::offset_of!($block, $inner) == $at, stringify!($inner));)*
             assert!(size_of::<$block>() == $bytes, stringify!($block));
         };
 
         impl $crate::reg::Block for $block {
-            const REGISTERS: &'static [(&'static str, usize)] = &[$((stringify!($register), $offset)),+];
+            #[cfg(test)]
+            fn probe(&self, found: &mut dyn FnMut(&'static str, usize, &dyn $crate::reg::tests::Probe)) {
+                $(found(stringify!($register), $offset, &self.$register);)*
+                $($crate::reg::Block::probe(&self.$inner, &mut |name, offset, register| found(name, $at + offset, register));)*
+            }
         }
     };
 }

@@ -8,6 +8,8 @@
 //! | [`Guarded`] | `read` | `write`, `modify`, both unsafe: the register can make hardware overwrite memory or stop the machine |
 //! | [`WriteOneToClear`] | `read` | `clear`; there is no `modify`, which would clear whatever happened to be set |
 //! | [`PartlyClear`] | `read` | `write` and `modify` for its plain bits, `clear` for the write-one-to-clear bits; neither disturbs the other |
+//! | [`Command`] | `read` | `command`: writing means something else than reading |
+//! | [`Split`], [`SplitGuarded`] | `read` | as [`ReadWrite`] and [`Guarded`], for 32-bit registers behind a 16-bit bus: two accesses |
 //!
 //! The cells are volatile-register's, with two additions: values have fields, and their byte order is fixed. Registers are
 //! big-endian (hardware notes, section 0, fact 2), so that a block laid over a memory image on any host holds the same bytes as
@@ -111,8 +113,9 @@ impl Value for crate::addr::BusAddr {
 
 /// A block of registers.
 pub trait Block: Sized {
-    /// Names and byte offsets of the registers; an array of registers is one entry.
-    const REGISTERS: &'static [(&'static str, usize)];
+    /// Shows every register to a test.
+    #[cfg(test)]
+    fn probe(&self, found: &mut dyn FnMut(&'static str, usize, &dyn tests::Probe));
 
     /// Makes a block of the registers at `address`.
     ///
@@ -172,6 +175,28 @@ pub struct WriteOneToClear<V: Value> {
 pub struct PartlyClear<V: ClearBits> {
     cell: RW<V::Word>,
     value: PhantomData<V>,
+}
+
+/// A register that says one thing when read and takes another when written, so that read-modify-write has no meaning.
+#[repr(transparent)]
+pub struct Command<R: Value, W: Value<Word = R::Word>> {
+    cell: RW<R::Word>,
+    value: PhantomData<(R, W)>,
+}
+
+/// A 32-bit register of a 16-bit block: the upper half at the lower address. A read or write is two accesses, upper half first;
+/// nothing holds the register still in between.
+#[repr(C)]
+pub struct Split<V: Value<Word = u32>> {
+    upper: RW<u16>,
+    lower: RW<u16>,
+    value: PhantomData<V>,
+}
+
+/// A [`Split`] register whose writing can break memory safety, as that of a [`Guarded`] one.
+#[repr(transparent)]
+pub struct SplitGuarded<V: Value<Word = u32>> {
+    halves: Split<V>,
 }
 
 /// Reads a cell in the register's byte order.
@@ -296,3 +321,74 @@ impl<V: ClearBits> PartlyClear<V> {
         self.store(plain.with(events.into_word().only(V::CLEAR)));
     }
 }
+
+impl<R: Value, W: Value<Word = R::Word>> Command<R, W> {
+    /// Reads the register.
+    #[inline(always)]
+    pub fn read(&self) -> R {
+        let word = self.cell.read().swap_to_big_endian();
+        eieio();
+        R::from_word(word)
+    }
+
+    /// Writes the register.
+    #[inline(always)]
+    pub fn command(&self, value: W) {
+        // SAFETY: as in the other cells: a register, or an image of one, whose type was chosen in its block's definition.
+        unsafe { self.cell.write(value.into_word().swap_to_big_endian()) };
+        eieio();
+    }
+}
+
+impl<V: Value<Word = u32>> Split<V> {
+    /// Reads the register.
+    #[inline(always)]
+    pub fn read(&self) -> V {
+        let upper = u32::from(u16::from_be(self.upper.read()));
+        eieio();
+        let lower = u32::from(u16::from_be(self.lower.read()));
+        eieio();
+        V::from_word(upper << 16 | lower)
+    }
+
+    /// Writes the register.
+    #[inline(always)]
+    pub fn write(&self, value: V) {
+        let word = value.into_word();
+        // SAFETY: as in the other cells: registers, or an image of them, whose type was chosen in their block's definition.
+        unsafe {
+            self.upper.write(((word >> 16) as u16).to_be());
+            eieio();
+            self.lower.write((word as u16).to_be());
+        }
+        eieio();
+    }
+
+    /// Reads the register, lets `change` alter the value, and writes it back. Fields that `change` leaves alone keep their value.
+    #[inline(always)]
+    pub fn modify(&self, change: impl FnOnce(&mut V)) {
+        let mut value = self.read();
+        change(&mut value);
+        self.write(value);
+    }
+}
+
+impl<V: Value<Word = u32>> SplitGuarded<V> {
+    /// Reads the register.
+    #[inline(always)]
+    pub fn read(&self) -> V {
+        self.halves.read()
+    }
+
+    /// Writes the register.
+    ///
+    /// # Safety
+    /// As for [`Guarded::write`].
+    #[inline(always)]
+    pub unsafe fn write(&self, value: V) {
+        self.halves.write(value);
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -17,7 +17,7 @@ pub const REPORT: u32 = 0x01E0_0000;
 pub const REPORT_MAGIC: u32 = 0x5348_494D;
 /// Room for the text of the report, in bytes.
 pub const REPORT_CAPACITY: u32 = 0x1000;
-/// Registers at an exception: GPR 0..31, then SRR0, SRR1, DAR, DSISR, LR.
+/// Registers at an exception: GPR 0..31, then SRR0, SRR1, DAR, DSISR, LR, CTR, CR.
 pub const REGISTERS: u32 = 0x01E1_0000;
 /// Top of the stack of the shim.
 pub const STACK_TOP: u32 = 0x01F0_0000;

@@ -11,6 +11,8 @@
 #![cfg_attr(not(target_os = "none"), allow(dead_code))]
 
 mod dol;
+#[cfg(target_os = "none")]
+mod interrupts;
 mod layout;
 #[cfg(target_os = "none")]
 mod lowmem;
@@ -32,6 +34,7 @@ extern "C" fn prepare() -> u32 {
     if let Err(missing) = pci::place_devices() {
         report::fail(format_args!("machine: {missing}"));
     }
+    interrupts::mask_all();
     lowmem::fill();
     match dol::load() {
         Ok(entry) => entry,

@@ -1,6 +1,6 @@
 //! What the shim leaves for the harness when something goes wrong: one line of text in RAM.
 //!
-//! A crash is told as the same record that the firmware logs (`@{"crash":{...}}`), so that the harness has one way to
+//! A crash is told as the same record that the firmware logs (`@{"Crash":{...}}`), so that the harness has one way to
 //! show it.
 
 use crate::{layout, start};
@@ -30,18 +30,18 @@ pub fn fail(text: fmt::Arguments) -> ! {
 /// Called by the vectors with the registers saved at [`layout::REGISTERS`].
 #[unsafe(no_mangle)]
 extern "C" fn report_crash(vector: u32) -> ! {
-    // SAFETY: the vector has just filled these 37 words.
-    let registers = unsafe { &*((layout::MEM1_CACHED + layout::REGISTERS) as *const [u32; 37]) };
-    let [gpr @ .., srr0, srr1, dar, dsisr, lr] = registers;
+    // SAFETY: the vector has just filled these 39 words.
+    let registers = unsafe { &*((layout::MEM1_CACHED + layout::REGISTERS) as *const [u32; 39]) };
+    let [gpr @ .., srr0, srr1, dar, dsisr, lr, ctr, cr] = registers;
     let name = match vector {
         0x100 => "system reset",
         0x200 => "machine check",
-        0x300 => "data storage",
-        0x400 => "instruction storage",
+        0x300 => "data storage (DSI)",
+        0x400 => "instruction storage (ISI)",
         0x500 => "external interrupt",
         0x600 => "alignment",
         0x700 => "program",
-        0x800 => "floating-point unavailable",
+        0x800 => "floating point unavailable",
         0x900 => "decrementer",
         0xC00 => "system call",
         0xD00 => "trace",
@@ -53,8 +53,9 @@ extern "C" fn report_crash(vector: u32) -> ! {
         "before the program had vectors of its own"
     };
     fail(format_args!(
-        "@{{\"crash\":{{\"vector\":{vector},\"name\":\"{name}\",\"srr0\":{srr0},\"srr1\":{srr1},\"dar\":{dar},\
-         \"dsisr\":{dsisr},\"lr\":{lr},\"gpr\":{gpr:?},\"backtrace\":[{lr}],\"message\":\"{whose}\"}}}}"
+        "@{{\"Crash\":{{\"vector\":{vector},\"name\":\"{name}\",\"srr0\":{srr0},\"srr1\":{srr1},\"dar\":{dar},\
+         \"dsisr\":{dsisr},\"lr\":{lr},\"ctr\":{ctr},\"cr\":{cr},\"gpr\":{gpr:?},\"backtrace\":[{lr}],\
+         \"message\":\"{whose}\"}}}}"
     ))
 }
 

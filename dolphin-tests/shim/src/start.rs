@@ -86,6 +86,8 @@ global_asm!(
     # Real mode, vector in r3, old r3 in SPRG1. A second one while reporting the first gives up.
     crash:
     mtsprg  2, %r4
+    mfcr    %r4
+    mtsprg  3, %r4
     mfsprg  %r4, 0
     cmpwi   %r4, 0
     bne     give_up
@@ -111,6 +113,10 @@ global_asm!(
     stw     %r4, 140(%r5)
     mflr    %r4
     stw     %r4, 144(%r5)
+    mfctr   %r4
+    stw     %r4, 148(%r5)
+    mfsprg  %r4, 3
+    stw     %r4, 152(%r5)           # CR
     mr      %r14, %r3
     li      %r4, 0
     .irp    bat, 528,530,536,538,568,570,572    # the program may have changed them

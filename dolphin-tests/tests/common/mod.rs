@@ -3,13 +3,14 @@
 
 pub mod sample;
 
-use dolphin_tests::{Program, ring};
+use dolphin_tests::Program;
 use tempfile::NamedTempFile;
+use wiistick::log_ring;
 
 /// Effective address of the first instruction.
 pub const ENTRY: u32 = 0x8000_4000;
 /// The uncached alias of the log ring.
-const RING: u32 = 0xC000_0000 | ring::ADDRESS;
+const RING: u32 = 0xC000_0000 | log_ring::PHYSICAL_ADDRESS;
 
 /// A program under construction.
 pub struct Guest(Vec<u32>);
@@ -113,6 +114,15 @@ impl Guest {
     /// Ends as a well-behaved program does.
     pub fn exit(self, status: u8) -> Self {
         self.status(status).leave(status)
+    }
+
+    /// Enables external interrupts.
+    pub fn enable_interrupts(self) -> Self {
+        self.then(&[
+            0x7C60_00A6, // mfmsr r3
+            0x6063_8000, // ori r3, r3, EE
+            0x7C60_0124, // mtmsr r3
+        ])
     }
 
     /// Never ends.
