@@ -1,10 +1,11 @@
 //! A device's view of a pool: the pool and the device's constraints. Everything is mapped through it.
 
-use crate::pool::{Pool, Taken};
+use crate::pool::{Pool, Request, Taken};
 use crate::table::Owner;
+use crate::wait::Room;
 use crate::{
-    Bidirectional, Coherent, Constraints, DmaBuffer, Error, FromDevice, Layout, Mapping, ToDevice,
-    Way,
+    Bidirectional, Coherent, Constraints, DmaBuffer, Error, FromDevice, Layout, Mapping, Scatter,
+    ToDevice, Way,
 };
 
 /// A device attached to a pool. Small and `Copy`: every part of a driver may hold one.
@@ -102,6 +103,71 @@ impl<'p, const SLOT: usize> Device<'p, SLOT> {
         self.map_copy(data, self.owner())
     }
 
+    /// Does what [`Device::map_to_device`] does, but waits for room. Dropped, it leaves the line.
+    ///
+    /// Requests are served in order of arrival; a small one may pass a large one for which there is no room yet, a limited number of times.
+    /// Requests that do not wait ignore the line.
+    ///
+    /// # Errors
+    /// [`Error::Empty`], [`Error::TooLarge`]; [`Error::TooMany`] if every place in the line is taken.
+    #[track_caller]
+    pub fn wait_to_device<'d>(
+        &self,
+        data: &'d [u8],
+    ) -> impl Future<Output = Result<Mapping<'p, ToDevice, SLOT>, Error>> + use<'d, 'p, SLOT> {
+        let (pool, room) = (self.pool, self.room(data.len(), self.owner()));
+        async move {
+            let mapping = Mapping::new(pool, room.await?, data.len() as u32);
+            mapping.fill(data);
+            Ok(mapping)
+        }
+    }
+
+    /// Does what [`Device::map_from_device`] does, but waits for room, as [`Device::wait_to_device`].
+    ///
+    /// # Errors
+    /// As [`Device::wait_to_device`].
+    #[track_caller]
+    pub fn wait_from_device(
+        &self,
+        len: usize,
+    ) -> impl Future<Output = Result<Mapping<'p, FromDevice, SLOT>, Error>> + use<'p, SLOT> {
+        let (pool, room) = (self.pool, self.room(len, self.owner()));
+        async move {
+            let mapping = Mapping::new(pool, room.await?, len as u32);
+            mapping.hand_over_empty();
+            Ok(mapping)
+        }
+    }
+
+    /// Maps a copy of `data` for the device to read, in up to `N` segments.
+    ///
+    /// # Errors
+    /// As [`Device::map_to_device`]; [`Error::TooMany`] if `N` segments do not suffice.
+    #[track_caller]
+    pub fn scatter_to_device<const N: usize>(
+        &self,
+        data: &[u8],
+    ) -> Result<Scatter<'p, ToDevice, N, SLOT>, Error> {
+        let scatter = Scatter::new(self, data.len(), self.owner())?;
+        scatter.fill(data);
+        Ok(scatter)
+    }
+
+    /// Maps `len` bytes for the device to write, in up to `N` segments.
+    ///
+    /// # Errors
+    /// As [`Device::scatter_to_device`].
+    #[track_caller]
+    pub fn scatter_from_device<const N: usize>(
+        &self,
+        len: usize,
+    ) -> Result<Scatter<'p, FromDevice, N, SLOT>, Error> {
+        let scatter = Scatter::new(self, len, self.owner())?;
+        scatter.hand_over_empty();
+        Ok(scatter)
+    }
+
     /// Allocates a buffer that goes to the device and back without a copy. It is zeroed.
     ///
     /// # Errors
@@ -152,9 +218,26 @@ impl<'p, const SLOT: usize> Device<'p, SLOT> {
             .count()
     }
 
+    fn room(&self, len: usize, owner: Owner) -> Room<'p, SLOT> {
+        Room::new(self.pool, self.request(len, owner))
+    }
+
+    fn request(&self, len: usize, owner: Owner) -> Request {
+        Request {
+            len,
+            constraints: self.constraints,
+            max: self.max,
+            plain: self.plain,
+            owner,
+        }
+    }
+
     pub(crate) fn take(&self, len: usize, owner: Owner) -> Result<Taken, Error> {
-        self.pool
-            .take(&self.constraints, self.max, self.plain, len, owner)
+        self.pool.take(&self.request(len, owner))
+    }
+
+    pub(crate) fn try_take(&self, len: usize, owner: Owner) -> Result<Taken, Error> {
+        self.pool.try_take(&self.request(len, owner))
     }
 
     /// Takes room at a multiple of `align` bytes.
@@ -168,7 +251,11 @@ impl<'p, const SLOT: usize> Device<'p, SLOT> {
         let constraints = self.constraints.align(align.max(self.constraints.align));
         constraints.check()?;
         let plain = self.pool.is_plain(&constraints);
-        self.pool.take(&constraints, self.max, plain, len, owner)
+        self.pool.take(&Request {
+            constraints,
+            plain,
+            ..self.request(len, owner)
+        })
     }
 
     fn map_copy<D: Way>(&self, data: &[u8], owner: Owner) -> Result<Mapping<'p, D, SLOT>, Error> {
@@ -178,11 +265,10 @@ impl<'p, const SLOT: usize> Device<'p, SLOT> {
         Ok(mapping)
     }
 
-    fn map_empty<D: Way>(&self, len: usize, owner: Owner) -> Result<Mapping<'p, D, SLOT>, Error> {
-        let taken = self.take(len, owner)?;
-        // A dirty line, evicted while the device writes, would overwrite what it wrote.
-        self.pool.invalidate(taken.placed.offset, len as u32);
-        Ok(Mapping::new(self.pool, taken, len as u32))
+    fn map_empty(&self, len: usize, owner: Owner) -> Result<Mapping<'p, FromDevice, SLOT>, Error> {
+        let mapping = Mapping::new(self.pool, self.take(len, owner)?, len as u32);
+        mapping.hand_over_empty();
+        Ok(mapping)
     }
 
     #[track_caller]

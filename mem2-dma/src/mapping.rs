@@ -115,6 +115,12 @@ impl<'p, D: Way, const SLOT: usize> Mapping<'p, D, SLOT> {
         self.hand_over(0, self.len);
     }
 
+    /// Hands the lines to the device as they are.
+    pub(crate) fn hand_over_empty(&self) {
+        // A dirty line, evicted while the device writes, would overwrite what it wrote.
+        self.pool.invalidate(self.offset, self.len);
+    }
+
     /// Makes the CPU's stores visible to the device. `from` is at a line.
     fn hand_over(&self, from: u32, len: u32) {
         if D::DIRECTION.from_device() {

@@ -7,13 +7,13 @@ use crate::constraints::{Extent, longest};
 use crate::device::Device;
 use crate::lock::Locked;
 use crate::table::{Handle, LiveMapping, Owner, Placed, Reserve, State, Table};
-use crate::wait::Waiter;
+use crate::wait::Line;
 use crate::{BusAddr, Constraints, Error, Provider, Stats, Storage, Stores};
 
 /// What changes, all of it behind one lock. Copies are never made under it.
 pub(crate) struct Books<'m, const SLOT: usize> {
     pub(crate) table: Table<'m, SLOT>,
-    pub(crate) waiters: &'m mut [Waiter],
+    pub(crate) line: Line<'m>,
     devices: u8,
     mappings: u64,
     bounced: u64,
@@ -90,7 +90,7 @@ impl<'m, const SLOT: usize> Pool<'m, SLOT> {
         Ok(Self {
             books: Locked::new(Books {
                 table,
-                waiters,
+                line: Line::new(waiters),
                 devices: 0,
                 mappings: 0,
                 bounced: 0,
@@ -172,53 +172,52 @@ impl<'m, const SLOT: usize> Pool<'m, SLOT> {
             && last <= constraints.window.1
     }
 
-    /// Takes room for `len` bytes.
-    pub(crate) fn take(
-        &self,
-        constraints: &Constraints,
-        max: u32,
-        plain: bool,
-        len: usize,
-        owner: Owner,
-    ) -> Result<Taken, Error> {
-        let taken = self.books.with(|books| {
-            let placed = match u32::try_from(len) {
-                Ok(len) if len <= max => {
-                    if plain {
-                        books.table.map_single(len, owner)
-                    } else {
-                        let extent = |offset| self.provider.extent(offset);
-                        books
-                            .table
-                            .map_single_constrained(len, owner, constraints, extent)
-                    }
-                }
-                _ => Err(Error::TooLarge {
-                    len,
-                    max: max as usize,
-                }),
-            };
-            match placed {
-                Ok(_) => books.mappings += 1,
-                Err(_) => books.refused += 1,
+    /// Takes room, or counts a refusal.
+    pub(crate) fn take(&self, request: &Request) -> Result<Taken, Error> {
+        let placed = self.books.with(|books| {
+            let placed = books.place(request, self.provider);
+            if placed.is_err() {
+                books.refused += 1;
             }
             placed
-        })?;
-        Ok(Taken {
-            placed: taken,
-            bus: self.bus(taken.offset),
-        })
+        });
+        placed.map(|placed| self.taken(placed))
+    }
+
+    /// Takes room for one who has other ways to go if there is none.
+    pub(crate) fn try_take(&self, request: &Request) -> Result<Taken, Error> {
+        let placed = self.books.with(|books| books.place(request, self.provider));
+        placed.map(|placed| self.taken(placed))
+    }
+
+    pub(crate) fn taken(&self, placed: Placed) -> Taken {
+        Taken {
+            placed,
+            bus: self.bus(placed.offset),
+        }
     }
 
     /// Gives a mapping's room back.
     pub(crate) fn give_back(&self, handle: Handle) -> Result<(), Error> {
-        self.books.with(|books| books.table.unmap_single(handle))?;
-        self.wake();
+        let waiting = self.books.with(|books| {
+            books.table.unmap_single(handle)?;
+            Ok::<_, Error>(!books.line.is_empty())
+        })?;
+        if waiting {
+            self.wake();
+        }
         Ok(())
     }
 
-    /// Tells those who wait that there is more room.
-    pub(crate) fn wake(&self) {}
+    /// Tells those who wait, in order, that there may be room.
+    pub(crate) fn wake(&self) {
+        let mut after = 0;
+        // Wakers are foreign code: they run outside the lock.
+        while let Some((ticket, waker)) = self.books.with(|books| books.line.next_waker(after)) {
+            waker.wake();
+            after = ticket;
+        }
+    }
 
     pub(crate) fn check_handle(&self, handle: Handle) -> Result<(), Error> {
         self.books.with(|books| books.table.check_handle(handle))
@@ -294,6 +293,47 @@ impl<'m, const SLOT: usize> Pool<'m, SLOT> {
             caller: Location::caller(),
             reserved,
         }
+    }
+}
+
+/// A request for room, with all that decides where.
+#[derive(Clone, Copy)]
+pub(crate) struct Request {
+    pub(crate) len: usize,
+    pub(crate) constraints: Constraints,
+    /// The longest mapping under these constraints.
+    pub(crate) max: u32,
+    /// Whether every slot suits the constraints.
+    pub(crate) plain: bool,
+    pub(crate) owner: Owner,
+}
+
+impl<const SLOT: usize> Books<'_, SLOT> {
+    /// Places a request.
+    pub(crate) fn place(
+        &mut self,
+        request: &Request,
+        provider: &dyn Provider,
+    ) -> Result<Placed, Error> {
+        let Request { len, max, .. } = *request;
+        let len = match u32::try_from(len) {
+            Ok(len) if len <= max => len,
+            _ => {
+                return Err(Error::TooLarge {
+                    len,
+                    max: max as usize,
+                });
+            }
+        };
+        let placed = if request.plain {
+            self.table.map_single(len, request.owner)
+        } else {
+            let extent = |offset| provider.extent(offset);
+            self.table
+                .map_single_constrained(len, request.owner, &request.constraints, extent)
+        }?;
+        self.mappings += 1;
+        Ok(placed)
     }
 }
 

@@ -4,9 +4,60 @@
 
 use core::ptr::NonNull;
 
+use hollywood_pac::addr::CachedRange;
+use hollywood_pac::cache::{Broadway, CacheControl};
+
 use super::offset::contiguous;
 use super::{CacheOps, Coherently, Provider, Stores, Translate};
 use crate::{BusAddr, Constraints, Error, Extent};
+
+// SAFETY: the cache operations of the CPU at hand; each ends with a barrier.
+unsafe impl CacheOps for Broadway {
+    unsafe fn clean(&self, start: NonNull<u8>, len: usize) {
+        // SAFETY: the caller's promise.
+        unsafe { CacheControl::clean(self, start.as_ptr(), len) }
+    }
+
+    unsafe fn invalidate(&self, start: NonNull<u8>, len: usize) {
+        // SAFETY: the caller's promise. It refuses parts of lines only, and the caller gives whole ones.
+        let _ = unsafe { CacheControl::invalidate(self, start.as_ptr(), len) };
+    }
+
+    unsafe fn flush(&self, start: NonNull<u8>, len: usize) {
+        // SAFETY: the caller's promise.
+        unsafe { CacheControl::flush(self, start.as_ptr(), len) }
+    }
+}
+
+impl From<hollywood_pac::addr::BusAddr> for BusAddr {
+    fn from(address: hollywood_pac::addr::BusAddr) -> Self {
+        Self::new(address.get())
+    }
+}
+
+impl From<BusAddr> for hollywood_pac::addr::BusAddr {
+    fn from(address: BusAddr) -> Self {
+        Self::new(address.get())
+    }
+}
+
+impl Mem2<Broadway> {
+    /// Takes a part of the MEM2 arena, on a Wii.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`] if the range is not in MEM2.
+    ///
+    /// # Safety
+    /// The program runs under the standard address map. The range is for the pool's use alone, for ever.
+    pub unsafe fn carve(range: CachedRange) -> Result<Self, Error> {
+        let physical = range.to_phys().start.to_bus().into();
+        let null = Error::Unreachable { pool: physical };
+        let cached = NonNull::new(range.start().as_ptr()).ok_or(null)?;
+        let uncached = NonNull::new(range.start().to_uncached().as_ptr()).ok_or(null)?;
+        // SAFETY: the caller's promise; on a Wii memory is whatever it is, but always something.
+        unsafe { Self::cached(cached, uncached, physical, range.bytes() as usize, Broadway) }
+    }
+}
 
 /// First physical address of MEM2.
 const FIRST: u32 = 0x1000_0000;
