@@ -20,6 +20,8 @@ pub mod registers;
 pub mod schedule;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 mod transfer;
 
 pub use controller::{Ehci, PortEvent, State, Statistics};

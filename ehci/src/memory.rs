@@ -61,14 +61,14 @@ pub trait Dma {
     /// # Errors
     ///
     /// When no buffer of this size is free.
-    fn to_device(&self, data: &[u8]) -> Result<Self::Buffer, NoMemory>;
+    fn outgoing(&self, data: &[u8]) -> Result<Self::Buffer, NoMemory>;
 
     /// Makes room for `size` bytes ready for the device to write.
     ///
     /// # Errors
     ///
     /// When no buffer of this size is free.
-    fn from_device(&self, size: usize) -> Result<Self::Buffer, NoMemory>;
+    fn incoming(&self, size: usize) -> Result<Self::Buffer, NoMemory>;
 }
 
 impl<D: Dma + ?Sized> Dma for &D {
@@ -79,12 +79,12 @@ impl<D: Dma + ?Sized> Dma for &D {
         (**self).coherent(size)
     }
 
-    fn to_device(&self, data: &[u8]) -> Result<Self::Buffer, NoMemory> {
-        (**self).to_device(data)
+    fn outgoing(&self, data: &[u8]) -> Result<Self::Buffer, NoMemory> {
+        (**self).outgoing(data)
     }
 
-    fn from_device(&self, size: usize) -> Result<Self::Buffer, NoMemory> {
-        (**self).from_device(size)
+    fn incoming(&self, size: usize) -> Result<Self::Buffer, NoMemory> {
+        (**self).incoming(size)
     }
 }
 

@@ -1,33 +1,14 @@
-//! Test doubles.
-use crate::layout::Descriptors;
-use crate::memory::Coherent;
-use std::cell::RefCell;
+//! Test doubles: memory that knows who may touch it, a controller that executes schedules, and devices.
+//!
+//! Small on purpose: enough of section 4 of the EHCI specification to run the driver against. The simulated Hollywood
+//! replaces it where faults at every moment are wanted.
 
-/// A block of descriptor memory at a bus address far from its CPU address.
-#[derive(Debug)]
-pub struct Block(RefCell<Vec<u8>>);
+mod controller;
+mod device;
+mod memory;
+mod rig;
 
-impl Coherent for Block {
-    fn bus_address(&self) -> u32 {
-        0x1234_5000
-    }
-    fn size(&self) -> usize {
-        self.0.borrow().len()
-    }
-    fn load(&self, offset: usize) -> u32 {
-        u32::from_le_bytes(self.0.borrow()[offset..offset + 4].try_into().unwrap())
-    }
-    fn store(&self, offset: usize, value: u32) {
-        self.0.borrow_mut()[offset..offset + 4].copy_from_slice(&value.to_le_bytes());
-    }
-}
-
-pub fn descriptors() -> Descriptors<Block> {
-    let size = Descriptors::<Block>::size(crate::QUEUE_HEADS, crate::QTDS);
-    Descriptors::new(
-        Block(RefCell::new(vec![0; size])),
-        crate::QUEUE_HEADS,
-        crate::QTDS,
-    )
-    .unwrap()
-}
+pub use controller::Machine;
+pub use device::{Response, Shared, Stick};
+pub use memory::{Block, Ram, descriptors};
+pub use rig::{Rig, endpoint};
