@@ -20,6 +20,7 @@ pub mod log_ring;
 pub mod msc;
 pub mod partition;
 pub mod report;
+pub mod sticks;
 #[cfg(test)]
 mod testing;
 pub mod volume;

@@ -4,6 +4,7 @@
 pub mod boot;
 pub mod exception;
 pub mod time;
+pub mod usb;
 
 mod backtrace;
 mod crash;
