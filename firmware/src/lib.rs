@@ -16,14 +16,13 @@ pub mod arguments;
 pub mod block;
 pub mod disk;
 pub mod job;
-
-#[cfg(target_os = "none")]
-#[cfg(test)]
-mod testing;
 pub mod log_ring;
 pub mod msc;
 pub mod partition;
 pub mod report;
+#[cfg(test)]
+mod testing;
 pub mod volume;
 pub mod watch;
+#[cfg(target_os = "none")]
 pub mod wii;
