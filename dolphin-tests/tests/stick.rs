@@ -2,6 +2,7 @@
 //! says about the files must be what the host knows about them, and no DMA may leave MEM2.
 
 use dolphin_tests::{Emulator, Outcome, Run, StickImage, Tools, noise};
+use object::{Object, ObjectSymbol};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use tempfile::NamedTempFile;
@@ -168,6 +169,21 @@ fn in_dolphin_the_program_says_that_there_is_no_ehci_and_ends_well() {
             .any(|frame| frame.message.contains("no EHCI controller")),
         "{outcome}"
     );
+}
+
+/// QEMU's memory starts as zeros: what is still zero at the end of the stack was never used.
+#[test]
+fn a_quarter_of_the_stack_is_never_used() {
+    let outcome = boot(&image(&varied(32)));
+    let elf = std::fs::read(tools().program("boot").unwrap().elf.unwrap()).unwrap();
+    let elf = object::File::parse(&*elf).unwrap();
+    let start = elf.symbol_by_name("__stack_start").unwrap().address() as u32 & 0x3FFF_FFFF;
+    let mut stack = vec![0; 0x2_0000];
+    let memory = outcome.memory.as_ref().unwrap();
+    memory.read(start, &mut stack).unwrap();
+    let unused = stack.iter().position(|&byte| byte != 0).unwrap();
+    println!("stack used: {} bytes", stack.len() - unused);
+    assert!(unused >= stack.len() / 4, "only {unused} bytes are left");
 }
 
 /// The referee bites: the same job with its pool in MEM1, so without bouncing, fails, and the audit says why.
