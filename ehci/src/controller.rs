@@ -272,9 +272,10 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
     /// Call until it returns nothing after [`Ehci::poll`], and wake each: wakers run foreign code, which must not find
     /// the driver in the middle of its work.
     pub fn take_woken(&mut self) -> Option<Waker> {
-        self.events
-            .take_woken()
+        let events = self.events.take_woken();
+        events
             .or_else(|| self.transfers.take_woken())
+            .or_else(|| self.take_woken_pipe())
     }
 
     /// Records change bits of USBSTS that an interrupt handler read and cleared, for the next [`Ehci::poll`].

@@ -7,8 +7,11 @@
 )]
 
 mod controller;
+#[cfg(feature = "embassy")]
+pub mod embassy;
 pub mod endpoint;
 mod error;
+mod host;
 pub mod layout;
 pub mod memory;
 mod periodic;
@@ -27,10 +30,11 @@ mod transfer;
 pub use controller::{Ehci, PortEvent, State, Statistics};
 pub use endpoint::{Direction, Endpoint, Kind, Translator};
 pub use error::{OpenError, StartError, SubmitError, TransferError};
+pub use host::{Host, Transfer};
 pub use pipe::PipeId;
 pub use platform::Platform;
 pub use port::{PortChange, Speed};
-pub use transfer::{Completion, Rejected, Request, TransferId};
+pub use transfer::{Completion, Part, Rejected, Request, TransferId};
 
 /// Queue heads, two of which belong to the schedules: as many pipes less two.
 pub const QUEUE_HEADS: usize = 32;

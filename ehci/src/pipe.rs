@@ -9,6 +9,7 @@ use crate::memory::Dma;
 use crate::periodic::Plan;
 use crate::platform::Platform;
 use crate::registers::Registers;
+use core::task::Waker;
 
 /// The controller has left an interrupt queue head after this long: the frame that ran and the one that it had read ahead.
 const PERIODIC_UNLINK_US: u64 = 3_000;
@@ -40,6 +41,8 @@ pub(crate) struct Pipe {
     pub(crate) tail: Qtd,
     /// Where the queue continues when a short packet ends a request early that has more transfers queued.
     pub(crate) stop: Option<Qtd>,
+    /// How the pieces that are still to come of a request end, because it is over already.
+    pub(crate) cut: Option<Result<(), TransferError>>,
     /// The transfers, in order, by index.
     pub(crate) oldest: Option<u8>,
     pub(crate) newest: Option<u8>,
@@ -51,6 +54,9 @@ pub(crate) struct Pipe {
     toggle_due: bool,
     /// When an interrupt endpoint is visited.
     pub(crate) plan: Option<Plan>,
+    /// To be woken when the pipe is not busy any more.
+    pub(crate) waker: Option<Waker>,
+    pub(crate) woken: bool,
     /// When a queue head that was taken out of the periodic schedule is free.
     pub(crate) free_at: Option<u64>,
 }
@@ -62,14 +68,25 @@ impl Pipe {
         endpoint: None,
         tail: Qtd(0),
         stop: None,
+        cut: None,
         oldest: None,
         newest: None,
         retries: 0,
         gone: false,
         toggle_due: false,
         plan: None,
+        waker: None,
+        woken: false,
         free_at: None,
     };
+
+    /// Returns how a transfer that is to be submitted ends unexecuted, if its request is over; another request begins anew.
+    pub(crate) fn take_cut(&mut self, continues: bool) -> Option<Result<(), TransferError>> {
+        if !continues {
+            self.cut = None;
+        }
+        self.cut
+    }
 
     pub(crate) fn is_periodic(&self) -> bool {
         self.endpoint
@@ -141,6 +158,30 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
         if self.find(id).is_some_and(|pipe| pipe.oldest.is_some()) {
             self.leave(id.qh, Stage::Aborting(TransferError::Cancelled));
         }
+    }
+
+    /// Whether transfers of a pipe that were cancelled, or whose time was up, are still on their way out.
+    pub fn is_busy(&self, id: PipeId) -> bool {
+        self.find(id).is_some_and(|pipe| pipe.stage != Stage::Open)
+    }
+
+    /// Leaves a waker to be woken when the pipe is not busy any more. See [`Ehci::take_woken`].
+    pub fn watch_pipe(&mut self, id: PipeId, waker: &Waker) {
+        if self.find(id).is_some()
+            && let Some(pipe) = self.pipe_mut(id.qh)
+        {
+            pipe.waker = Some(waker.clone());
+        }
+    }
+
+    pub(crate) fn take_woken_pipe(&mut self) -> Option<Waker> {
+        self.pipes
+            .iter_mut()
+            .find(|pipe| pipe.woken)
+            .and_then(|pipe| {
+                pipe.woken = false;
+                pipe.waker.take()
+            })
     }
 
     /// Returns the endpoint of a pipe.

@@ -38,6 +38,11 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
             return;
         }
         self.step_doorbell(status, now);
+        // Before completions: what fails because the device is gone is to be called that.
+        self.step_ports(status.port_change() || now >= self.next_look, now);
+        if now >= self.next_look {
+            self.next_look = now + WATCHDOG_US;
+        }
         for qh in (2..QUEUE_HEADS as u8).map(Qh) {
             let Some(pipe) = self.pipe(qh) else { continue };
             if pipe.free_at.is_some_and(|at| now >= at) {
@@ -45,10 +50,6 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
             } else if pipe.stage == Stage::Open && pipe.oldest.is_some() {
                 self.complete(qh);
             }
-        }
-        self.step_ports(status.port_change() || now >= self.next_look, now);
-        if now >= self.next_look {
-            self.next_look = now + WATCHDOG_US;
         }
         self.expire(now);
         self.ring_doorbell(now);

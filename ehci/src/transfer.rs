@@ -34,9 +34,8 @@ pub struct Request<B> {
     pub buffer: Option<B>,
     /// Ends data that is a multiple of the packet size with an empty packet (OUT only).
     pub zero_packet: bool,
-    /// The next transfer on the pipe continues this one: a short packet here ends both, the next one without having moved
-    /// a byte. The size must be a multiple of the packet size.
-    pub more: bool,
+    /// Whether this is a request of its own or one of several pieces.
+    pub part: Part,
     /// Gives up after this time, in microseconds.
     pub timeout_us: Option<u64>,
 }
@@ -47,9 +46,48 @@ impl<B> Request<B> {
         Self {
             buffer: Some(buffer),
             zero_packet: false,
-            more: false,
+            part: Part::Whole,
             timeout_us: None,
         }
+    }
+}
+
+/// The place of a transfer in a request that is too large for one.
+///
+/// Every piece but the last has a size that is a multiple of the packet size. A short packet or an error in one piece
+/// ends the request: the pieces behind it are not executed, whether they were submitted before or are submitted after
+/// it is known. They end like a success without a byte after a short packet, and with
+/// [`TransferError::Flushed`] after an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Part {
+    /// All of the request.
+    Whole,
+    /// The first of several pieces.
+    First,
+    /// Neither the first nor the last.
+    Middle,
+    /// The last of several pieces.
+    Last,
+}
+
+impl Part {
+    /// Returns the place of a piece by whether something is before and behind it.
+    pub const fn new(before: bool, behind: bool) -> Self {
+        match (before, behind) {
+            (false, false) => Self::Whole,
+            (false, true) => Self::First,
+            (true, true) => Self::Middle,
+            (true, false) => Self::Last,
+        }
+    }
+
+    const fn more(self) -> bool {
+        matches!(self, Self::First | Self::Middle)
+    }
+
+    const fn continues(self) -> bool {
+        matches!(self, Self::Middle | Self::Last)
     }
 }
 
@@ -89,7 +127,7 @@ struct Transfer<B> {
     chain: Option<Chain>,
     buffer: Option<B>,
     bytes: usize,
-    more: bool,
+    part: Part,
     /// Nobody will take the completion.
     abandoned: bool,
     deadline: Option<u64>,
@@ -97,6 +135,23 @@ struct Transfer<B> {
     next: Option<u8>,
     waker: Option<Waker>,
     woken: bool,
+}
+
+impl<B> Transfer<B> {
+    const FREE: Self = Self {
+        life: Life::Free,
+        generation: 0,
+        qh: Qh(0),
+        chain: None,
+        buffer: None,
+        bytes: 0,
+        part: Part::Whole,
+        abandoned: false,
+        deadline: None,
+        next: None,
+        waker: None,
+        woken: false,
+    };
 }
 
 /// All transfers of a controller.
@@ -108,22 +163,7 @@ pub(crate) struct Transfers<B> {
 impl<B> Transfers<B> {
     pub(crate) const fn new() -> Self {
         Self {
-            slots: [const {
-                Transfer {
-                    life: Life::Free,
-                    generation: 0,
-                    qh: Qh(0),
-                    chain: None,
-                    buffer: None,
-                    bytes: 0,
-                    more: false,
-                    abandoned: false,
-                    deadline: None,
-                    next: None,
-                    waker: None,
-                    woken: false,
-                }
-            }; TRANSFERS],
+            slots: [const { Transfer::FREE }; TRANSFERS],
         }
     }
 
@@ -231,7 +271,7 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
             Request {
                 buffer,
                 zero_packet: false,
-                more: false,
+                part: Part::Whole,
                 timeout_us,
             },
         )
@@ -369,6 +409,9 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
     /// Ends all transfers of a pipe that is halted or unscheduled: the first with one error, the rest with another.
     pub(crate) fn end_all(&mut self, qh: Qh, first: TransferError, rest: TransferError) {
         let mut error = first;
+        if let Some(pipe) = self.pipe_mut(qh) {
+            pipe.cut = Some(Err(TransferError::Flushed));
+        }
         while let Some(index) = self.pipe(qh).and_then(|pipe| pipe.oldest) {
             let bytes = match self.transfers.get(index).and_then(|slot| slot.chain) {
                 Some(chain) => self.pool.moved(&self.memory, chain),
@@ -456,7 +499,13 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
             });
         };
         let index = index as u8;
-        let Some(chain) = self.append(qh, stages, request.more) else {
+        if let Some(status) = self
+            .pipe_mut(qh)
+            .and_then(|pipe| pipe.take_cut(request.part.continues()))
+        {
+            return self.record_cut(index, qh, request, status);
+        }
+        let Some(chain) = self.append(qh, stages, request.part.more()) else {
             return Err(Rejected {
                 error: SubmitError::NoDescriptors,
                 buffer: request.buffer,
@@ -479,7 +528,7 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
             chain: Some(chain),
             buffer: request.buffer,
             bytes: 0,
-            more: request.more,
+            part: request.part,
             abandoned: false,
             deadline,
             next: None,
@@ -498,6 +547,31 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
         }
         self.statistics.transfers = self.statistics.transfers.wrapping_add(1);
         self.statistics.qtds = self.statistics.qtds.wrapping_add(chain.count());
+        Ok(TransferId { index, generation })
+    }
+
+    /// Records a piece whose request has ended already, without executing it.
+    fn record_cut(
+        &mut self,
+        index: u8,
+        qh: Qh,
+        request: Request<D::Buffer>,
+        status: Result<(), TransferError>,
+    ) -> Result<TransferId, Rejected<D::Buffer>> {
+        let Some(slot) = self.transfers.get_mut(index) else {
+            return Err(Rejected {
+                error: SubmitError::NoTransfers,
+                buffer: request.buffer,
+            });
+        };
+        let generation = slot.generation.wrapping_add(1);
+        *slot = Transfer {
+            life: Life::Done(status),
+            generation,
+            qh,
+            buffer: request.buffer,
+            ..Transfer::FREE
+        };
         Ok(TransferId { index, generation })
     }
 
@@ -520,7 +594,10 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
             .and_then(|pipe| pipe.oldest)
             .and_then(|index| {
                 let slot = self.transfers.get(index)?;
-                Some((slot.buffer.as_ref().map_or(0, Buffer::size), slot.more))
+                Some((
+                    slot.buffer.as_ref().map_or(0, Buffer::size),
+                    slot.part.more(),
+                ))
             })
         else {
             return;
@@ -536,6 +613,7 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
             }
         } else if bytes < asked {
             // The controller waits at the stop; nothing behind it is ever reached.
+            pipe.cut = Some(Ok(()));
             if let Some(stop) = pipe.stop.take() {
                 let tail = core::mem::replace(&mut pipe.tail, stop);
                 self.pool.release_tail(tail);
@@ -547,8 +625,15 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
                 } else {
                     Err(TransferError::Flushed)
                 };
-                continued &= self.transfers.get(index).is_some_and(|slot| slot.more);
+                continued &= self
+                    .transfers
+                    .get(index)
+                    .is_some_and(|slot| slot.part.more());
                 self.end_oldest(qh, 0, status);
+            }
+            if !continued && let Some(pipe) = self.pipe_mut(qh) {
+                // The last piece was there: what comes now is another request.
+                pipe.cut = None;
             }
         }
     }

@@ -476,7 +476,7 @@ fn advance(ram: &Ram, qh: u32, token: &mut Token, size: usize) {
     let pointer = ram.read_word(qh + qh::BUFFER as u32);
     let offset = (pointer & 0xfff) + size as u32;
     token.set_page(token.page() + offset / 4096);
-    ram.write_word(qh + qh::BUFFER as u32, pointer & !0xfff | offset % 4096);
+    ram.write_word(qh + qh::BUFFER as u32, (pointer & !0xfff) | (offset % 4096));
     token.set_bytes(token.bytes() - size as u32);
     token.set_toggle(!token.toggle());
     token.set_errors(3);

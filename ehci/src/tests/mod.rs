@@ -1,6 +1,8 @@
 //! The driver against the machine of [`testing`](crate::testing), rule by rule.
 
 mod controller;
+#[cfg(feature = "embassy")]
+mod embassy;
 mod ports;
 mod recovery;
 mod transfers;

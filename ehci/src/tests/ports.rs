@@ -131,7 +131,7 @@ fn unplugging_ends_pending_transfers_and_the_next_stick_works() {
     let request = crate::Request {
         buffer: None,
         zero_packet: false,
-        more: false,
+        part: crate::Part::Whole,
         timeout_us: None,
     };
     let rejected = rig.ehci.submit(pipe, request);

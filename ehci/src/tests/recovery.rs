@@ -77,6 +77,30 @@ fn a_stall_flushes_what_is_queued_behind() {
 }
 
 #[test]
+fn an_error_ends_a_request_with_the_pieces_that_are_submitted_after_it() {
+    let (mut rig, shared) = Rig::with_stick();
+    let output = rig.open(4, Rig::OUT);
+    let piece = |rig: &mut Rig, part| {
+        let buffer = crate::memory::Dma::outgoing(&rig.machine.ram, &[1; 512]).unwrap();
+        rig.ehci
+            .submit(
+                output,
+                Request {
+                    part,
+                    ..Request::new(buffer)
+                },
+            )
+            .unwrap()
+    };
+    inject(&shared, 4, 1, || Response::Stall);
+    let first = piece(&mut rig, crate::Part::First);
+    assert_eq!(rig.finish(first).0, Err(TransferError::Stall));
+    let last = piece(&mut rig, crate::Part::Last);
+    assert_eq!(rig.finish(last).0, Err(TransferError::Flushed));
+    assert!(shared.borrow().sink.is_empty());
+}
+
+#[test]
 fn babble_is_its_own_error_and_writes_nothing_past_the_buffer() {
     let (mut rig, shared) = Rig::with_stick();
     let input = rig.open(5, Rig::IN);
@@ -179,7 +203,7 @@ fn a_cancelled_pipe_is_busy_until_then_and_works_after() {
     let request = Request {
         buffer: None,
         zero_packet: false,
-        more: false,
+        part: crate::Part::Whole,
         timeout_us: None,
     };
     assert_eq!(

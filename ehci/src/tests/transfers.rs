@@ -2,7 +2,7 @@
 
 use crate::memory::Dma;
 use crate::testing::Rig;
-use crate::{Direction, Endpoint, Kind, Request, SubmitError};
+use crate::{Direction, Endpoint, Kind, Part, Request, SubmitError};
 
 /// Vendor request of the test stick: as many bytes as asked for, counting upwards.
 fn read_request(length: u16) -> [u8; 8] {
@@ -180,7 +180,7 @@ fn a_zero_packet_ends_data_that_fills_its_last_packet() {
         Request {
             buffer: None,
             zero_packet: false,
-            more: false,
+            part: crate::Part::Whole,
             timeout_us: None,
         },
     );
@@ -209,17 +209,17 @@ fn transfers_queued_on_one_pipe_run_in_order_without_a_pause() {
 }
 
 #[test]
-fn a_short_packet_ends_a_request_with_all_that_continue_it() {
+fn a_short_packet_ends_a_request_with_all_its_pieces() {
     for queued_at_once in [true, false] {
         let (mut rig, shared) = Rig::with_stick();
         let input = rig.open(5, Rig::IN);
-        let part = |rig: &mut Rig, more| {
+        let piece = |rig: &mut Rig, part| {
             let buffer = rig.machine.ram.incoming(1024).unwrap();
             rig.ehci
                 .submit(
                     input,
                     Request {
-                        more,
+                        part,
                         ..Request::new(buffer)
                     },
                 )
@@ -231,22 +231,26 @@ fn a_short_packet_ends_a_request_with_all_that_continue_it() {
             vec![3; 512],
             vec![4; 7],
             vec![5; 512],
+            vec![6; 9],
         ]
         .into();
-        let first = part(&mut rig, true);
-        let second = part(&mut rig, true);
-        let third = queued_at_once.then(|| part(&mut rig, false));
+        let first = piece(&mut rig, Part::First);
+        let second = piece(&mut rig, Part::Middle);
+        let third = queued_at_once.then(|| piece(&mut rig, Part::Middle));
         assert_eq!(rig.finish(first).1, 1024);
         assert_eq!(rig.finish(second).1, 519);
-        if let Some(third) = third {
-            assert_eq!(rig.finish(third), (Ok(()), 0, vec![]));
-        }
+        let third = third.unwrap_or_else(|| piece(&mut rig, Part::Middle));
+        assert_eq!(rig.finish(third), (Ok(()), 0, vec![]));
+        let last = piece(&mut rig, Part::Last);
+        assert_eq!(rig.finish(last), (Ok(()), 0, vec![]));
         assert_eq!(
             shared.borrow().source.len(),
-            1,
+            2,
             "the rest was not asked for"
         );
         assert_eq!(rig.bulk_in(input, 512), (Ok(()), vec![5; 512]));
+        let whole = piece(&mut rig, Part::Whole);
+        assert_eq!(rig.finish(whole).2, vec![6; 9]);
         rig.ehci.close(input);
         rig.settle();
         assert_eq!(rig.ehci.pool.available(), crate::QTDS);
@@ -326,7 +330,7 @@ fn a_closed_pipe_is_no_pipe_even_when_its_queue_head_is_used_again() {
     let request = Request {
         buffer: None,
         zero_packet: false,
-        more: false,
+        part: crate::Part::Whole,
         timeout_us: None,
     };
     assert_eq!(

@@ -1,0 +1,228 @@
+//! Transfers as futures: a controller that several tasks of one executor share.
+//!
+//! [`Host`] wraps an [`Ehci`] for use through shared references. Each future looks at the controller when it is polled, so
+//! that an executor which polls without pause needs nothing else. One that sleeps calls [`Host::poll`] after the
+//! controller's interrupt and at the time of [`Host::next_deadline`]; that wakes the tasks whose transfers ended.
+
+use crate::controller::{Ehci, PortEvent};
+use crate::error::SubmitError;
+use crate::memory::Dma;
+use crate::pipe::PipeId;
+use crate::platform::Platform;
+use crate::registers::Registers;
+use crate::transfer::{Completion, Rejected, Request, TransferId};
+use core::cell::RefCell;
+use core::future::{Future, poll_fn};
+use core::pin::Pin;
+use core::task::{Context, Poll};
+
+/// A controller that is shared by the tasks of one thread.
+///
+/// The platform's and the memory provider's methods must not call back into it.
+pub struct Host<R: Registers, D: Dma, P: Platform> {
+    core: RefCell<Ehci<R, D, P>>,
+}
+
+impl<R: Registers, D: Dma, P: Platform> Host<R, D, P> {
+    /// Takes a controller, started or not.
+    pub const fn new(ehci: Ehci<R, D, P>) -> Self {
+        Self {
+            core: RefCell::new(ehci),
+        }
+    }
+
+    /// Gives the controller back.
+    pub fn into_inner(self) -> Ehci<R, D, P> {
+        self.core.into_inner()
+    }
+
+    /// Makes progress and wakes the tasks that wait for what has happened. See [`Ehci::poll`].
+    pub fn poll(&self) {
+        self.with(Ehci::poll);
+        // No borrow is held while foreign code runs.
+        while let Some(waker) = self.with(Ehci::take_woken).flatten() {
+            waker.wake();
+        }
+    }
+
+    /// Returns when [`Host::poll`] is due at the latest. See [`Ehci::next_deadline`].
+    pub fn next_deadline(&self) -> u64 {
+        self.with(|ehci| ehci.next_deadline()).unwrap_or(0)
+    }
+
+    /// Uses the controller; nothing if it is in use already, further up the stack.
+    pub fn with<T>(&self, use_it: impl FnOnce(&mut Ehci<R, D, P>) -> T) -> Option<T> {
+        self.core
+            .try_borrow_mut()
+            .ok()
+            .map(|mut ehci| use_it(&mut ehci))
+    }
+
+    /// Runs a control transfer. See [`Ehci::control`].
+    ///
+    /// # Cancellation
+    ///
+    /// Dropping the future abandons the transfer; its buffer is freed when the controller has let go of it.
+    ///
+    /// # Errors
+    ///
+    /// When the transfer is not accepted; whether it succeeds is in the completion.
+    pub async fn control(
+        &self,
+        pipe: PipeId,
+        setup: [u8; 8],
+        buffer: Option<D::Buffer>,
+        timeout_us: Option<u64>,
+    ) -> Result<Completion<D::Buffer>, SubmitError> {
+        let mut buffer = buffer;
+        let id = self.accepted(pipe, |ehci| {
+            match ehci.control(pipe, setup, buffer.take(), timeout_us) {
+                Ok(id) => Ok(id),
+                Err(rejected) => {
+                    buffer = rejected.buffer;
+                    Err(rejected.error)
+                }
+            }
+        });
+        let id = id.await?;
+        Ok(Transfer {
+            host: self,
+            id: Some(id),
+        }
+        .await)
+    }
+
+    /// Begins a transfer on a bulk or interrupt pipe, waiting while the pipe is busy. See [`Ehci::submit`].
+    ///
+    /// The future that it returns ends with the transfer. Several may be begun before the first has ended.
+    ///
+    /// # Cancellation
+    ///
+    /// Dropping either future abandons the transfer, and cancels all that are queued on the pipe.
+    ///
+    /// # Errors
+    ///
+    /// When the transfer is not accepted.
+    pub async fn submit(
+        &self,
+        pipe: PipeId,
+        request: Request<D::Buffer>,
+    ) -> Result<Transfer<'_, R, D, P>, SubmitError> {
+        let Request {
+            mut buffer,
+            zero_packet,
+            part,
+            timeout_us,
+        } = request;
+        let id = self.accepted(pipe, |ehci| {
+            let request = Request {
+                buffer: buffer.take(),
+                zero_packet,
+                part,
+                timeout_us,
+            };
+            ehci.submit(pipe, request).map_err(
+                |Rejected {
+                     error,
+                     buffer: back,
+                 }| {
+                    buffer = back;
+                    error
+                },
+            )
+        });
+        Ok(Transfer {
+            host: self,
+            id: Some(id.await?),
+        })
+    }
+
+    /// Waits for something to happen on a port.
+    pub async fn port_event(&self) -> PortEvent {
+        poll_fn(|context| {
+            self.poll();
+            let event = self.with(|ehci| {
+                ehci.watch_ports(context.waker());
+                ehci.take_port_event()
+            });
+            match event {
+                Some(Some(event)) => Poll::Ready(event),
+                Some(None) => Poll::Pending,
+                None => again(context),
+            }
+        })
+        .await
+    }
+
+    /// Tries until the pipe is not busy with transfers that were cancelled before.
+    async fn accepted(
+        &self,
+        pipe: PipeId,
+        mut submit: impl FnMut(&mut Ehci<R, D, P>) -> Result<TransferId, SubmitError>,
+    ) -> Result<TransferId, SubmitError> {
+        poll_fn(|context| {
+            self.poll();
+            let result = self.with(|ehci| {
+                if ehci.is_busy(pipe) {
+                    ehci.watch_pipe(pipe, context.waker());
+                    None
+                } else {
+                    Some(submit(ehci))
+                }
+            });
+            match result {
+                Some(Some(result)) => Poll::Ready(result),
+                Some(None) => Poll::Pending,
+                None => again(context),
+            }
+        })
+        .await
+    }
+}
+
+/// A transfer that is under way. Dropping it abandons the transfer.
+#[must_use = "dropping a transfer abandons it"]
+pub struct Transfer<'h, R: Registers, D: Dma, P: Platform> {
+    host: &'h Host<R, D, P>,
+    id: Option<TransferId>,
+}
+
+impl<R: Registers, D: Dma, P: Platform> Future for Transfer<'_, R, D, P> {
+    type Output = Completion<D::Buffer>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        // Polled after its end, it stays pending, as there is nothing more to give.
+        let Some(id) = self.id else {
+            return Poll::Pending;
+        };
+        self.host.poll();
+        let taken = self.host.with(|ehci| {
+            let end = ehci.take(id);
+            if end.is_none() {
+                ehci.watch(id, context.waker());
+            }
+            end
+        });
+        match taken {
+            Some(Some(end)) => {
+                self.id = None;
+                Poll::Ready(end)
+            }
+            Some(None) => Poll::Pending,
+            None => again(context),
+        }
+    }
+}
+
+impl<R: Registers, D: Dma, P: Platform> Drop for Transfer<'_, R, D, P> {
+    fn drop(&mut self) {
+        if let Some(id) = self.id {
+            self.host.with(|ehci| ehci.abandon(id));
+        }
+    }
+}
+
+fn again<T>(context: &Context<'_>) -> Poll<T> {
+    context.waker().wake_by_ref();
+    Poll::Pending
+}
