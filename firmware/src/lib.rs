@@ -1,2 +1,24 @@
 //! The Homebrew Channel program: everything but the entry point.
 #![no_std]
+#![deny(
+    missing_docs,
+    unsafe_op_in_unsafe_fn,
+    clippy::undocumented_unsafe_blocks
+)]
+
+#[cfg(test)]
+extern crate std;
+
+#[macro_use]
+mod fmt;
+
+pub mod arguments;
+pub mod block;
+pub mod disk;
+pub mod job;
+pub mod log_ring;
+pub mod partition;
+pub mod report;
+pub mod volume;
+#[cfg(target_os = "none")]
+pub mod wii;

@@ -1,17 +1,26 @@
-//! Entry point of `boot.dol`.
+//! `boot.dol`: attaches the USB sticks that it finds and reads every file on them.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[cfg(target_os = "none")]
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo) -> ! {
-    loop {}
+mod program {
+    use wiistick::arguments::Arguments;
+    use wiistick::report::Event;
+    use wiistick::wii::emit;
+
+    wiistick::entry!(main);
+
+    fn main(_: Arguments<'static>) -> u8 {
+        emit(&Event::Started {
+            firmware: env!("CARGO_PKG_VERSION"),
+        });
+        0
+    }
 }
 
-#[cfg(target_os = "none")]
-core::arch::global_asm!(
-    ".section .init, \"ax\"", ".globl _start", "_start:", "b 1f", ".long 0x5f617267", ".space 24",
-    "1: b 1b",
-);
-
 #[cfg(not(target_os = "none"))]
-fn main() {}
+fn main() {
+    eprintln!(
+        "this program runs on a Wii: `cargo xtask run` builds it and boots it in an emulator"
+    );
+    std::process::exit(2);
+}

@@ -1,0 +1,335 @@
+//! A running emulator, and how it is followed to its end.
+
+use crate::{
+    DmaAudit, Emulator, Error, Frame, GuestMemory, Outcome, Qmp, Tools,
+    dolphin::{self, Gecko},
+    error::Context,
+    frames::Decoder,
+    outcome::End,
+    process::{self, Process},
+    qemu,
+    ring::LogRing,
+    run::Run,
+};
+use serde_json::json;
+use std::{
+    collections::VecDeque,
+    fs,
+    io::BufReader,
+    marker::PhantomData,
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::net::UnixStream,
+    },
+    time::{Duration, Instant},
+};
+use tempfile::TempDir;
+
+/// How often a guest that says nothing is looked at.
+const POLL: Duration = Duration::from_millis(1);
+
+/// A running guest. Dropping it ends the emulator and removes its files.
+///
+/// Nothing happens in the background: frames are read, and the time limit is enforced, while a method of this type runs. A
+/// guest whose ring is full waits a little for us, then overwrites. A machine cannot move to another thread,
+/// because the kernel ends the emulator together with the thread that started it.
+pub struct Machine {
+    process: Process,
+    run: Run,
+    memory: Option<GuestMemory>,
+    qmp: Option<Qmp>,
+    ring: LogRing,
+    decoder: Decoder,
+    gecko: Option<(Gecko, Decoder)>,
+    /// Decoded, and not handed out yet.
+    queue: VecDeque<Frame>,
+    frames: Vec<Frame>,
+    gecko_frames: Vec<Frame>,
+    started: Instant,
+    end: Option<(End, Duration)>,
+    registers: Option<String>,
+    /// Last, since the emulator must be gone before its files.
+    folder: TempDir,
+    _same_thread: PhantomData<*const ()>,
+}
+
+impl Machine {
+    pub(crate) fn start(tools: &Tools, run: &Run) -> Result<Self, Error> {
+        let started = Instant::now();
+        let elf = run.program.elf.as_deref();
+        let decoder = Decoder::new(elf)?;
+        let gecko = if run.gecko {
+            Some((Gecko::new(), Decoder::new(elf)?))
+        } else {
+            None
+        };
+        let folder = process::run_folder()?;
+        let output = folder.path().join("output");
+        let (process, memory, qmp) = match run.emulator {
+            Emulator::Dolphin => {
+                let command = dolphin::command(tools, run, folder.path())?;
+                (Process::start(command, &output, None)?, None, None)
+            }
+            Emulator::Qemu if run.gecko => return Err(Error::Unsupported("QEMU has no USB Gecko")),
+            Emulator::Qemu => {
+                let (ours, theirs) = UnixStream::pair().context(|| "QMP socket".into())?;
+                let theirs = OwnedFd::from(theirs);
+                let command = qemu::command(tools, run, folder.path(), theirs.as_raw_fd())?;
+                let mut process = Process::start(command, &output, Some(&theirs))?;
+                drop(theirs);
+                let (memory, qmp) = attach(&mut process, ours).map_err(|error| {
+                    // What QEMU itself says about a refused option is worth more than a closed socket.
+                    let said = fs::read_to_string(&output).unwrap_or_default();
+                    match said.trim() {
+                        "" => error,
+                        said => Error::Qmp {
+                            command: "start".into(),
+                            reason: format!("{error}; QEMU: {said}"),
+                        },
+                    }
+                })?;
+                (process, Some(memory), Some(qmp))
+            }
+        };
+        Ok(Self {
+            process,
+            run: run.clone(),
+            memory,
+            qmp,
+            ring: LogRing::default(),
+            decoder,
+            gecko,
+            queue: VecDeque::new(),
+            frames: Vec::new(),
+            gecko_frames: Vec::new(),
+            started,
+            end: None,
+            registers: None,
+            folder,
+            _same_thread: PhantomData,
+        })
+    }
+
+    /// Waits for the next log frame; `None` once the guest has ended (or been ended, at its time limit) and
+    /// all frames have been handed out.
+    ///
+    /// # Errors
+    /// Failures of the harness only.
+    pub fn next_frame(&mut self) -> Result<Option<Frame>, Error> {
+        loop {
+            if let Some(frame) = self.queue.pop_front() {
+                return Ok(Some(frame));
+            }
+            if self.end.is_some() {
+                return Ok(None);
+            }
+            // In this order: what a guest wrote last is there when its process has ended.
+            let exit = self.process.exit()?;
+            let elapsed = self.started.elapsed();
+            self.pump(exit.is_some())?;
+            if let Some(status) = exit {
+                self.end = Some((End::Exit(status), elapsed));
+            } else if elapsed >= self.run.time_limit {
+                self.stop(End::TimeLimit(self.run.time_limit))?;
+            } else if self.queue.is_empty() {
+                std::thread::sleep(POLL);
+            }
+        }
+    }
+
+    /// Waits for a frame whose message contains `text`; `None` if the guest ends before.
+    ///
+    /// # Errors
+    /// Failures of the harness only.
+    pub fn wait_for(&mut self, text: &str) -> Result<Option<Frame>, Error> {
+        while let Some(frame) = self.next_frame()? {
+            if frame.message.contains(text) {
+                return Ok(Some(frame));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Follows the guest to its end, or ends it at its time limit.
+    ///
+    /// # Errors
+    /// Failures of the harness only.
+    pub fn to_end(mut self) -> Result<Outcome, Error> {
+        while self.next_frame()?.is_some() {}
+        self.outcome()
+    }
+
+    /// Ends the emulator now. The outcome tells what had happened up to here, and is no success.
+    ///
+    /// # Errors
+    /// Failures of the harness only.
+    pub fn abandon(mut self) -> Result<Outcome, Error> {
+        if self.end.is_none() {
+            self.stop(End::Abandoned)?;
+        }
+        self.outcome()
+    }
+
+    /// The guest's memory, also after its end.
+    ///
+    /// # Errors
+    /// [`Error::Late`] if the emulator does not open it within 10 s or ends before (Dolphin needs half a second).
+    pub fn memory(&mut self) -> Result<&GuestMemory, Error> {
+        let limit = Duration::from_secs(10);
+        let deadline = Instant::now() + limit;
+        loop {
+            let last = self.process.exit()?.is_some() || Instant::now() >= deadline;
+            self.attach_memory()?;
+            if self.memory.is_some() || last {
+                break;
+            }
+            std::thread::sleep(POLL);
+        }
+        self.memory.as_ref().ok_or(Error::Late {
+            what: "the guest's memory",
+            limit,
+        })
+    }
+
+    /// QEMU's monitor.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] with Dolphin, which has none.
+    pub fn qmp(&mut self) -> Result<&mut Qmp, Error> {
+        self.qmp
+            .as_mut()
+            .ok_or(Error::Unsupported("Dolphin has no QMP monitor"))
+    }
+
+    /// Pulls a stick, counted from 0. When this returns, it is gone; the guest was stopped meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::Qmp`] if there is no such stick, or it does not go within 10 s.
+    pub fn unplug(&mut self, stick: usize) -> Result<(), Error> {
+        let qmp = self.qmp()?;
+        qmp.execute("device_del", json!({ "id": format!("stick{stick}") }))?;
+        // A guest that polls keeps QEMU from finishing (reference: qemu, section 4).
+        qmp.execute("stop", json!({}))?;
+        qmp.wait_for("DEVICE_DELETED", Duration::from_secs(10))?;
+        qmp.execute("cont", json!({}))?;
+        Ok(())
+    }
+
+    /// Plugs in again a stick that was pulled; into the first free port.
+    ///
+    /// # Errors
+    /// [`Error::Qmp`] if there is no such stick, or it is plugged in.
+    pub fn plug(&mut self, stick: usize) -> Result<(), Error> {
+        let (id, drive) = (format!("stick{stick}"), format!("drive{stick}"));
+        let qmp = self.qmp()?;
+        // Stopped, since a refusal would hang QEMU under a guest that polls.
+        qmp.execute("stop", json!({}))?;
+        let device = json!({ "driver": "usb-storage", "bus": "ehci.0", "id": id, "drive": drive });
+        let added = qmp.execute("device_add", device);
+        qmp.execute("cont", json!({}))?;
+        added.map(|_| ())
+    }
+
+    /// Process number of the emulator.
+    pub fn process_id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Takes what the guest has logged since the last time.
+    fn pump(&mut self, ended: bool) -> Result<(), Error> {
+        self.attach_memory()?;
+        if let Some(memory) = &self.memory
+            && (self.run.reader || ended)
+        {
+            while let Some(chunk) = self.ring.take(memory)? {
+                if chunk.gap {
+                    self.decoder.gap();
+                }
+                let frames = self.decoder.decode(&chunk.bytes);
+                self.frames.extend(frames.iter().cloned());
+                self.queue.extend(frames);
+            }
+        }
+        if let Some((gecko, decoder)) = &mut self.gecko {
+            let bytes = gecko.take(self.process.id())?;
+            self.gecko_frames.extend(decoder.decode(&bytes));
+        }
+        Ok(())
+    }
+
+    fn attach_memory(&mut self) -> Result<(), Error> {
+        if self.memory.is_none() {
+            self.memory = GuestMemory::open(self.process.id(), &dolphin::MEMORY)?;
+        }
+        Ok(())
+    }
+
+    /// Ends the emulator by force, after asking for what only a living one can tell.
+    fn stop(&mut self, end: End) -> Result<(), Error> {
+        let elapsed = self.started.elapsed();
+        self.registers = self.qmp.as_mut().and_then(|qmp| {
+            // A QEMU that hangs does not answer: then there are no registers.
+            qmp.execute("stop", json!({})).ok()?;
+            qmp.human("info registers").ok()
+        });
+        self.process.kill();
+        self.pump(true)?;
+        self.end = Some((end, elapsed));
+        Ok(())
+    }
+
+    fn outcome(mut self) -> Result<Outcome, Error> {
+        // Only after `next_frame` or `stop` has set it.
+        let (end, elapsed) = self.end.unwrap_or((End::Abandoned, self.started.elapsed()));
+        self.process.kill();
+        let output = fs::read(self.folder.path().join("output")).context(|| "output".into())?;
+        let output = String::from_utf8_lossy(&output).into_owned();
+        let log = fs::File::open(self.folder.path().join(qemu::LOG)).ok();
+        let log = log
+            .map(|log| DmaAudit::read(BufReader::new(log)))
+            .transpose();
+        let log = log.context(|| "trace".into())?.unwrap_or_default();
+        let (status, lost) = match &self.memory {
+            Some(memory) => (self.ring.status(memory)?, self.ring.lost(memory)?),
+            None => (None, 0),
+        };
+        let shim = match (&self.memory, self.run.emulator) {
+            (Some(memory), Emulator::Qemu) => qemu::shim_report(memory)?,
+            _ => None,
+        };
+        let gecko_malformed = self
+            .gecko
+            .as_ref()
+            .map_or(0, |(_, decoder)| decoder.malformed);
+        Outcome::new(
+            &self.run,
+            crate::outcome::Facts {
+                end,
+                elapsed,
+                status,
+                frames: std::mem::take(&mut self.frames),
+                gecko: std::mem::take(&mut self.gecko_frames),
+                lost,
+                malformed: self.decoder.malformed + gecko_malformed,
+                output,
+                log,
+                shim,
+                registers: self.registers.take(),
+                memory: self.memory.take(),
+            },
+        )
+    }
+}
+
+/// Greets QEMU's monitor, maps the memory of the stopped machine, and lets it run.
+fn attach(process: &mut Process, monitor: UnixStream) -> Result<(GuestMemory, Qmp), Error> {
+    let mut qmp = Qmp::connect(monitor)?;
+    let memory = GuestMemory::open(process.id(), &qemu::MEMORY)?;
+    let limit = Duration::ZERO;
+    let memory = memory.ok_or(Error::Late {
+        what: "QEMU's memory files",
+        limit,
+    })?;
+    qmp.execute("cont", json!({}))?;
+    Ok((memory, qmp))
+}

@@ -1,0 +1,179 @@
+//! Describes a run, and starts it.
+
+use crate::{Error, Failure, Machine, Outcome, Program, Tools};
+use std::{ffi::OsString, path::PathBuf, time::Duration};
+
+/// Which emulator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Emulator {
+    /// A real EHCI controller and real sticks; no IOS, no caches.
+    Qemu,
+    /// The Wii with IOS and caches; no EHCI.
+    Dolphin,
+}
+
+/// How Dolphin models the processor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DolphinCore {
+    /// Data cache and MMU are modelled (`AccurateCPUCache`, `MMU`): the referee for cache maintenance.
+    #[default]
+    CacheModel,
+    /// Neither, and twenty times as fast.
+    Fast,
+}
+
+/// A disk image that is attached as a USB stick.
+#[derive(Debug, Clone)]
+pub(crate) struct Stick {
+    pub image: PathBuf,
+    pub read_only: bool,
+}
+
+/// What to run and how. See the [crate documentation](crate) for an example.
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct Run {
+    pub(crate) emulator: Emulator,
+    pub(crate) program: Program,
+    pub(crate) arguments: Vec<String>,
+    pub(crate) sticks: Vec<Stick>,
+    pub(crate) time_limit: Duration,
+    pub(crate) dolphin_core: DolphinCore,
+    pub(crate) gecko: bool,
+    pub(crate) reader: bool,
+    pub(crate) audit: bool,
+    pub(crate) qemu_arguments: Vec<OsString>,
+    pub(crate) tolerated: Vec<String>,
+}
+
+impl Run {
+    /// Describes a run without arguments and sticks, with 20 s to end.
+    pub fn new(emulator: Emulator, program: Program) -> Self {
+        Self {
+            emulator,
+            program,
+            arguments: Vec::new(),
+            sticks: Vec::new(),
+            time_limit: Duration::from_secs(20),
+            dolphin_core: DolphinCore::default(),
+            gecko: false,
+            reader: true,
+            audit: false,
+            qemu_arguments: Vec::new(),
+            tolerated: Vec::new(),
+        }
+    }
+
+    /// Adds an argument for the program, after its name, as the Homebrew Channel hands them over.
+    pub fn argument(mut self, argument: impl Into<String>) -> Self {
+        self.arguments.push(argument.into());
+        self
+    }
+
+    /// Attaches a disk image as the next USB stick. The guest may write it. In QEMU's monitor the first is device
+    /// `stick0` with the block node `drive0`.
+    pub fn stick(mut self, image: impl Into<PathBuf>) -> Self {
+        self.sticks.push(Stick {
+            image: image.into(),
+            read_only: false,
+        });
+        self
+    }
+
+    /// Attaches a disk image as a write-protected USB stick; several runs may share the image.
+    pub fn read_only_stick(mut self, image: impl Into<PathBuf>) -> Self {
+        self.sticks.push(Stick {
+            image: image.into(),
+            read_only: true,
+        });
+        self
+    }
+
+    /// Ends the run by force after this time.
+    pub fn time_limit(mut self, limit: Duration) -> Self {
+        self.time_limit = limit;
+        self
+    }
+
+    /// Chooses Dolphin's model of the processor.
+    pub fn dolphin_core(mut self, core: DolphinCore) -> Self {
+        self.dolphin_core = core;
+        self
+    }
+
+    /// Plugs a USB Gecko into Dolphin and decodes what it sends ([`Outcome::gecko`]). Dolphin has ports for eleven runs
+    /// a minute: only for tests of the Gecko itself.
+    pub fn gecko(mut self) -> Self {
+        self.gecko = true;
+        self
+    }
+
+    /// Leaves the log alone while the guest runs, as on a console that nobody watches; what the ring still holds at
+    /// the end is decoded then.
+    pub fn without_reader(mut self) -> Self {
+        self.reader = false;
+        self
+    }
+
+    /// Has QEMU trace every address that the EHCI controller uses ([`Outcome::audit`]). An address outside MEM2
+    /// then makes the run fail.
+    pub fn audit_dma(mut self) -> Self {
+        self.audit = true;
+        self
+    }
+
+    /// Adds arguments to QEMU's command line.
+    pub fn qemu_arguments<S: Into<OsString>>(
+        mut self,
+        arguments: impl IntoIterator<Item = S>,
+    ) -> Self {
+        self.qemu_arguments
+            .extend(arguments.into_iter().map(Into::into));
+        self
+    }
+
+    /// Accepts complaints of QEMU that contain `text`; any other makes the run fail.
+    pub fn tolerate(mut self, text: impl Into<String>) -> Self {
+        self.tolerated.push(text.into());
+        self
+    }
+
+    /// Starts the emulator. The guest runs as soon as this returns.
+    ///
+    /// # Errors
+    /// [`Error`] if a file is missing, the emulator does not start, or it cannot do what was asked for.
+    pub fn start(&self, tools: &Tools) -> Result<Machine, Error> {
+        Machine::start(tools, self)
+    }
+
+    /// Starts the emulator and follows it to its end.
+    ///
+    /// # Errors
+    /// Those of [`start`](Self::start). A guest that fails is an [`Outcome`] too; see [`Run::success`].
+    pub fn to_end(&self, tools: &Tools) -> Result<Outcome, Error> {
+        self.start(tools)?.to_end()
+    }
+
+    /// Starts the emulator, follows it to its end and requires success ([`Outcome::check`]).
+    ///
+    /// # Errors
+    /// Those of [`start`](Self::start), and a post-mortem of a guest that failed.
+    pub fn success(&self, tools: &Tools) -> Result<Outcome, Failure> {
+        self.to_end(tools)?.check()
+    }
+
+    /// The program's name, which comes first as on a console, and its arguments.
+    pub(crate) fn command_line(&self) -> Vec<String> {
+        let name = self
+            .program
+            .dol
+            .file_stem()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        [name]
+            .into_iter()
+            .chain(self.arguments.iter().cloned())
+            .collect()
+    }
+}

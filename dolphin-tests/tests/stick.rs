@@ -1,0 +1,188 @@
+//! End to end: a stick image made by mtools, the firmware in QEMU, QEMU's own EHCI controller and stick. What the firmware
+//! says about the files must be what the host knows about them, and no DMA may leave MEM2.
+
+use dolphin_tests::{Emulator, Outcome, Run, StickImage, Tools, noise};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use tempfile::NamedTempFile;
+use wiistick::report::{Bounce, ControllerKind, Event, VolumeKind};
+
+fn tools() -> Tools {
+    Tools::from_env().unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn image(stick: &StickImage) -> NamedTempFile {
+    let file = NamedTempFile::new().unwrap();
+    stick.write(file.path()).unwrap();
+    file
+}
+
+/// A stick with what a reader may get wrong: long names, empty files, file lengths around block, cluster, packet and
+/// transfer sizes, folders in folders.
+fn varied(fat_bits: u8) -> StickImage {
+    let mut stick = StickImage::new(fat_bits, if fat_bits == 32 { 64 } else { 24 })
+        .file("EMPTY", Vec::new())
+        .file("Ein längerer Name mit Umlauten.txt", noise("u", 4_321))
+        .file("a/b/c/d/e/f/deep.bin", noise("deep", 9_000))
+        .file("a/山と海.jpg", noise("m", 70_000))
+        .file("big.bin", noise("big", 3_000_001));
+    for length in [
+        1, 31, 32, 511, 512, 513, 2047, 2048, 2049, 16_384, 65_535, 65_536, 65_537,
+    ] {
+        let path = format!("lengths/{length} bytes.bin");
+        stick = stick.file(&path, noise(&path, length));
+    }
+    stick
+}
+
+fn events(outcome: &Outcome) -> Vec<Event<String>> {
+    let frames = outcome.frames.iter();
+    frames.filter_map(|frame| frame.event()).collect()
+}
+
+fn bounce(outcome: &Outcome) -> Bounce {
+    let counters = events(outcome).into_iter().find_map(|event| match event {
+        Event::Bounce(counters) => Some(counters),
+        _ => None,
+    });
+    counters.unwrap_or_else(|| panic!("no bounce counters\n{outcome}"))
+}
+
+/// Path, length and digest of each file that the firmware read.
+fn read_files(outcome: &Outcome) -> BTreeMap<String, (u64, String)> {
+    let files = events(outcome).into_iter().filter_map(|event| match event {
+        Event::File {
+            path,
+            bytes,
+            sha256,
+            ..
+        } => Some((path, (bytes, sha256.to_string()))),
+        _ => None,
+    });
+    files.collect()
+}
+
+fn files_of(stick: &StickImage) -> BTreeMap<String, (u64, String)> {
+    let digest = |contents: &[u8]| {
+        let digest = Sha256::digest(contents);
+        digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    };
+    stick
+        .files()
+        .map(|(path, contents)| {
+            (
+                format!("/{path}"),
+                (contents.len() as u64, digest(contents)),
+            )
+        })
+        .collect()
+}
+
+fn boot(image: &NamedTempFile) -> Outcome {
+    let tools = tools();
+    Run::new(Emulator::Qemu, tools.program("boot").unwrap())
+        .read_only_stick(image.path())
+        .audit_dma()
+        .success(&tools)
+        .unwrap_or_else(|failure| panic!("{failure}"))
+}
+
+/// Every file arrives, through bounce buffers in MEM2 and nothing else.
+fn every_file_arrives(stick: &StickImage, kind: VolumeKind) {
+    let outcome = boot(&image(stick));
+    assert_eq!(read_files(&outcome), files_of(stick), "{outcome}");
+    assert!(
+        events(&outcome).iter().any(|event| matches!(
+            event,
+            Event::Volume { kind: found, first_block, label: Some(label), .. }
+                if *found == kind && *first_block == stick.first_block() && label == "WIISTICK"
+        )),
+        "no such volume\n{outcome}"
+    );
+    let audit = outcome.audit.as_ref().unwrap();
+    assert_eq!(audit.outside_mem2, 0);
+    let total: usize = stick.files().map(|(_, contents)| contents.len()).sum();
+    assert!(audit.transfers as usize >= total / 20_480, "{outcome}");
+    let bounce = bounce(&outcome);
+    assert!(bounce.bounced_bytes as usize >= total, "{bounce:?}");
+    assert_eq!((bounce.live, bounce.quarantined, bounce.refused), (0, 0, 0));
+    assert!((0x1000_0000..0x1400_0000).contains(&bounce.pool_base));
+}
+
+#[test]
+fn every_file_of_a_fat32_stick_arrives() {
+    every_file_arrives(&varied(32), VolumeKind::Fat32);
+}
+
+#[test]
+fn every_file_of_a_fat16_stick_arrives() {
+    every_file_arrives(&varied(16), VolumeKind::Fat16);
+}
+
+#[test]
+fn the_controller_is_ehci_with_little_endian_registers_here() {
+    let outcome = boot(&image(&StickImage::new(16, 24).file("A", b"a".to_vec())));
+    let controller = events(&outcome).into_iter().find_map(|event| match event {
+        Event::Controller {
+            kind,
+            ports,
+            registers,
+        } => Some((kind, ports, registers)),
+        _ => None,
+    });
+    assert_eq!(
+        controller,
+        Some((
+            ControllerKind::Ehci,
+            6,
+            Some(wiistick::report::RegisterOrder::Little)
+        ))
+    );
+}
+
+#[test]
+fn the_same_image_without_a_stick_ends_well_and_says_so() {
+    let tools = tools();
+    let outcome = Run::new(Emulator::Qemu, tools.program("boot").unwrap())
+        .success(&tools)
+        .unwrap_or_else(|failure| panic!("{failure}"));
+    assert!(
+        outcome
+            .frames
+            .iter()
+            .any(|frame| frame.message.contains("no stick")),
+        "{outcome}"
+    );
+}
+
+#[test]
+fn in_dolphin_the_program_says_that_there_is_no_ehci_and_ends_well() {
+    let tools = tools();
+    let outcome = Run::new(Emulator::Dolphin, tools.program("boot").unwrap())
+        .success(&tools)
+        .unwrap_or_else(|failure| panic!("{failure}"));
+    assert!(
+        outcome
+            .frames
+            .iter()
+            .any(|frame| frame.message.contains("no EHCI controller")),
+        "{outcome}"
+    );
+}
+
+/// The referee bites: the same job with its pool in MEM1, so without bouncing, fails, and the audit says why.
+#[test]
+fn without_bouncing_the_same_run_fails() {
+    let tools = tools();
+    let stick = image(&varied(16));
+    let outcome = Run::new(Emulator::Qemu, tools.program("selftest").unwrap())
+        .argument("test=stick-without-bouncing")
+        .read_only_stick(stick.path())
+        .audit_dma()
+        .to_end(&tools)
+        .unwrap();
+    assert!(!outcome.reasons().is_empty(), "{outcome}");
+    assert!(read_files(&outcome).is_empty(), "{outcome}");
+    let audit = outcome.audit.as_ref().unwrap();
+    assert!(audit.outside_mem2 > 0, "{outcome}");
+}

@@ -1,0 +1,145 @@
+//! The memory map: aliases, caches, initialised and cleared statics.
+
+use super::suite::{Needs, Test};
+use core::cell::UnsafeCell;
+use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use hollywood_pac::cache;
+use wiistick::arguments::Arguments;
+
+pub const TESTS: &[Test] = &[
+    ("mem1-aliases", Needs::Nothing, mem1_aliases),
+    ("mem2-aliases", Needs::Nothing, mem2_aliases),
+    ("mem2-is-not-mem1", Needs::Nothing, mem2_is_not_mem1),
+    ("bss-is-zero", Needs::Nothing, bss_is_zero),
+    ("data-is-right", Needs::Nothing, data_is_right),
+    ("stack-is-mapped-in-full", Needs::Nothing, stack_is_mapped),
+    (
+        "cached-store-waits-for-a-clean",
+        Needs::Hollywood,
+        cached_store_waits,
+    ),
+];
+
+#[repr(C, align(32))]
+struct Line(UnsafeCell<[u32; 8]>);
+// SAFETY: a test runs alone.
+unsafe impl Sync for Line {}
+
+static LINE: Line = Line(UnsafeCell::new([0; 8]));
+
+/// A line of MEM2 above the log ring that nobody uses in this program.
+const MEM2_LINE: u32 = 0x9010_0000;
+
+fn aliases(cached: *mut u32, salt: u32) -> Result<(), &'static str> {
+    let uncached = (cached as u32 | 0x4000_0000) as *mut u32;
+    // SAFETY: both views of one line that belongs to this test, 32-bit accesses; the line is
+    // cleaned or invalidated between the views.
+    unsafe {
+        for (index, word) in [0x0102_0304 ^ salt, !salt, salt, 0].into_iter().enumerate() {
+            cached.add(index).write_volatile(word);
+        }
+        cache::flush_range(cached.cast(), 32);
+        for (index, word) in [0x0102_0304 ^ salt, !salt, salt, 0].into_iter().enumerate() {
+            if uncached.add(index).read_volatile() != word {
+                return Err("a flushed line is not seen through the uncached view");
+            }
+        }
+        uncached.add(7).write_volatile(0xCAFE_0000 ^ salt);
+        if cached.add(7).read_volatile() != 0xCAFE_0000 ^ salt {
+            return Err("an uncached store is not seen through the cached view");
+        }
+    }
+    Ok(())
+}
+
+fn mem1_aliases(_: Arguments<'static>) -> Result<(), &'static str> {
+    aliases(LINE.0.get().cast(), 0x1111_1111)
+}
+
+fn mem2_aliases(_: Arguments<'static>) -> Result<(), &'static str> {
+    aliases(MEM2_LINE as *mut u32, 0x2222_2222)
+}
+
+fn mem2_is_not_mem1(_: Arguments<'static>) -> Result<(), &'static str> {
+    let mem1 = LINE.0.get().cast::<u32>();
+    let mem2 = (0x9000_0000 | mem1 as u32 & 0x01FF_FFFF) as *mut u32;
+    // SAFETY: the test's own line, and the line of MEM2 with the same offset, which the log ring
+    // (below) does not use: the image begins at 0x4000 but `.bss` lies far above it.
+    unsafe {
+        mem1.write_volatile(0x0101_0101);
+        mem2.write_volatile(0x0202_0202);
+        cache::flush_range(mem1.cast(), 32);
+        cache::flush_range(mem2.cast(), 32);
+        if mem1.read_volatile() != 0x0101_0101 {
+            return Err("a store to MEM2 changed MEM1");
+        }
+        if mem2.read_volatile() != 0x0202_0202 {
+            return Err("MEM2 did not keep a word");
+        }
+    }
+    Ok(())
+}
+
+/// Atomics, so that the linker places them in `.bss` and `.data` and not in `.rodata`.
+static ZEROES: [AtomicU32; 1024] = [const { AtomicU32::new(0) }; 1024];
+
+fn bss_is_zero(_: Arguments<'static>) -> Result<(), &'static str> {
+    if ZEROES.iter().any(|word| word.load(Relaxed) != 0) {
+        return Err(".bss holds something else than zero");
+    }
+    ZEROES[1023].store(1, Relaxed);
+    Ok(())
+}
+
+const WANTED: [u32; 4] = [0x0123_4567, 0x89AB_CDEF, 0xFFFF_0000, 1];
+static DATA: [AtomicU32; 4] = [
+    AtomicU32::new(WANTED[0]),
+    AtomicU32::new(WANTED[1]),
+    AtomicU32::new(WANTED[2]),
+    AtomicU32::new(WANTED[3]),
+];
+
+fn data_is_right(_: Arguments<'static>) -> Result<(), &'static str> {
+    if DATA
+        .iter()
+        .zip(WANTED)
+        .any(|(word, wanted)| word.load(Relaxed) != wanted)
+    {
+        return Err(".data did not arrive as it was linked");
+    }
+    DATA[0].store(0, Relaxed);
+    Ok(())
+}
+
+fn stack_is_mapped(_: Arguments<'static>) -> Result<(), &'static str> {
+    use wiistick::wii::boot::STACK_BOTTOM;
+    let lowest = STACK_BOTTOM as *mut u32;
+    // SAFETY: far below the part of the stack that this shallow program uses.
+    unsafe {
+        lowest.write_volatile(0x5AC4_5AC4);
+        if lowest.read_volatile() != 0x5AC4_5AC4 {
+            return Err("the lowest word of the stack did not keep its value");
+        }
+    }
+    Ok(())
+}
+
+/// Dolphin's cache model and the console agree; QEMU models no cache.
+fn cached_store_waits(_: Arguments<'static>) -> Result<(), &'static str> {
+    let cached = LINE.0.get().cast::<u32>();
+    let uncached = (cached as u32 | 0x4000_0000) as *mut u32;
+    // SAFETY: the test's own line, 32-bit accesses.
+    unsafe {
+        cached.write_volatile(1);
+        cache::flush_range(cached.cast(), 32);
+        cached.write_volatile(2);
+        if uncached.read_volatile() != 1 {
+            return Err("a cached store reached RAM without a clean: the data cache is off");
+        }
+        cache::clean_range(cached.cast(), 32);
+        if uncached.read_volatile() != 2 {
+            return Err("a cleaned line did not reach RAM");
+        }
+    }
+    Ok(())
+}

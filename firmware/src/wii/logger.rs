@@ -1,0 +1,238 @@
+//! The defmt logger: one encoder, two sinks (the log ring and a USB Gecko).
+//!
+//! A frame is written in a critical section, so interrupts never see a half-written one. Faults do:
+//! a crash report first [`seize`]s the logger, which ends the broken frame and starts afresh.
+
+use super::time;
+use crate::log_ring::{self, Words, Writer};
+use core::cell::UnsafeCell;
+use hollywood_pac::cpu;
+use hollywood_pac::exi::{Bus, Channel};
+use hollywood_pac::gecko::Gecko;
+
+struct State {
+    encoder: defmt::Encoder,
+    ring: Option<Writer<UncachedMem2>>,
+    gecko: Option<GeckoSink>,
+    restore: critical_section::RestoreState,
+    /// Logging from inside the formatting of a message: how deep.
+    depth: u32,
+    /// Frames that the Gecko lost and that no message has told of yet.
+    gecko_lost: u32,
+}
+
+struct Shared(UnsafeCell<State>);
+
+// SAFETY: used in critical sections only, and by a crash report, after which nobody else runs.
+unsafe impl Sync for Shared {}
+
+static STATE: Shared = Shared(UnsafeCell::new(State {
+    encoder: defmt::Encoder::new(),
+    ring: None,
+    gecko: None,
+    restore: critical_section::RestoreState::invalid(),
+    depth: 0,
+    gecko_lost: 0,
+}));
+
+/// The log ring's memory through the uncached view of MEM2.
+struct UncachedMem2 {
+    deadline: u64,
+}
+
+/// How long a full ring waits for a reader that does not read, in microseconds.
+const PATIENCE_US: u64 = 500_000;
+
+impl UncachedMem2 {
+    fn word(offset: u32) -> *mut u32 {
+        (0xC000_0000 + log_ring::PHYSICAL_ADDRESS + offset) as *mut u32
+    }
+}
+
+impl Words for UncachedMem2 {
+    fn load(&self, offset: u32) -> u32 {
+        // SAFETY: the ring's memory is reserved for it (`log_ring::PHYSICAL_ADDRESS`) and mapped.
+        unsafe { Self::word(offset).read_volatile() }
+    }
+
+    fn store(&mut self, offset: u32, word: u32) {
+        // SAFETY: as above; 32 bits wide, as uncached stores must be.
+        unsafe { Self::word(offset).write_volatile(word) }
+    }
+
+    fn barrier(&mut self) {
+        cpu::sync();
+    }
+
+    fn keep_waiting(&mut self, first: bool) -> bool {
+        if first {
+            self.deadline = time::now_us() + PATIENCE_US;
+        }
+        time::now_us() < self.deadline
+    }
+}
+
+/// A USB Gecko: another copy of the stream, as far as somebody takes it.
+struct GeckoSink {
+    gecko: Gecko<Bus<&'static Channel>>,
+    /// The frame being written is lost, or cut.
+    broken: bool,
+    lost_frames: u32,
+}
+
+/// Tries to send a byte before its frame is given up: about 5 ms at 1 us a transaction.
+const GECKO_TRIES: u32 = 5_000;
+
+impl GeckoSink {
+    /// Looks in both memory card slots.
+    fn probe() -> Option<Self> {
+        [0xCD00_6800_u32, 0xCD00_6814]
+            .into_iter()
+            .find_map(|channel| {
+                let channel = channel as *const Channel;
+                // SAFETY: EXI channels 0 and 1 (hardware notes, 4.5), mapped uncached; the logger is
+                // their only user.
+                let gecko = Gecko::probe(unsafe { &*channel }).ok()?;
+                Some(Self {
+                    gecko,
+                    broken: false,
+                    lost_frames: 0,
+                })
+            })
+    }
+
+    /// Sends a byte, with so many tries.
+    fn send(&mut self, byte: u8, tries: u32) -> bool {
+        (0..tries).any(|_| self.gecko.try_send(byte) == Ok(true))
+    }
+
+    /// Begins a frame. After a loss, one try tells whether somebody takes bytes again; the byte
+    /// ends what was cut. Returns the number of frames lost before, if this one goes through.
+    fn start_frame(&mut self) -> Option<u32> {
+        if self.broken && self.send(0, 1) {
+            self.broken = false;
+            return Some(core::mem::take(&mut self.lost_frames));
+        }
+        self.lost_frames += u32::from(self.broken);
+        None
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            if self.broken {
+                return;
+            }
+            if !self.send(byte, GECKO_TRIES) {
+                self.broken = true;
+                self.lost_frames += 1;
+            }
+        }
+    }
+}
+
+/// Makes the ring, and finds a USB Gecko if the machine has EXI; before this, messages are dropped.
+pub(super) fn start(has_exi: bool) {
+    let ring = Writer::new(
+        UncachedMem2 { deadline: 0 },
+        log_ring::CAPACITY,
+        cpu::time_base() as u32,
+    );
+    let gecko = has_exi.then(GeckoSink::probe).flatten();
+    critical_section::with(|_| {
+        // SAFETY: in a critical section.
+        let state = unsafe { &mut *STATE.0.get() };
+        state.ring = Some(ring);
+        state.gecko = gecko;
+    });
+}
+
+/// Takes the logger over for a crash report, whatever state it is in.
+pub(super) fn seize() {
+    // SAFETY: the code that was logging never runs again.
+    let state = unsafe { &mut *STATE.0.get() };
+    if state.depth != 0 {
+        state.depth = 0;
+        sink(&[0]);
+    }
+    state.encoder = defmt::Encoder::new();
+}
+
+/// Leaves the exit status for a host, and ends the log: what may still run afterwards (Dolphin 2503
+/// resumes at a stale address for a moment when its reload stub returns) is not heard.
+pub(super) fn end(status: u8) {
+    // SAFETY: the caller ends the program; nobody else logs any more.
+    let state = unsafe { &mut *STATE.0.get() };
+    state.gecko = None;
+    if let Some(mut ring) = state.ring.take() {
+        ring.end(status);
+    }
+}
+
+#[defmt::global_logger]
+struct Logger;
+
+/// The bytes that the encoder makes, on their way to the sinks.
+fn sink(bytes: &[u8]) {
+    // SAFETY: called by the encoder between `acquire` and `release`. The encoder itself is borrowed
+    // meanwhile, the sinks are not.
+    let (ring, gecko) = unsafe {
+        let state = STATE.0.get();
+        (&mut (*state).ring, &mut (*state).gecko)
+    };
+    if let Some(ring) = ring {
+        ring.write(bytes);
+    }
+    if let Some(gecko) = gecko {
+        gecko.write(bytes);
+    }
+}
+
+// SAFETY: `acquire` takes a critical section that `release` gives back, and frames do not mix: one
+// that is logged from inside another one's formatting ends the outer frame early.
+unsafe impl defmt::Logger for Logger {
+    fn acquire() {
+        // SAFETY: given back in `release`.
+        let restore = unsafe { critical_section::acquire() };
+        // SAFETY: in a critical section.
+        let state = unsafe { &mut *STATE.0.get() };
+        state.depth += 1;
+        if state.depth == 1 {
+            state.restore = restore;
+        } else {
+            sink(&[0]);
+            state.encoder = defmt::Encoder::new();
+        }
+        if let Some(lost) = state.gecko.as_mut().and_then(GeckoSink::start_frame) {
+            state.gecko_lost = lost;
+        }
+        state.encoder.start_frame(sink);
+    }
+
+    unsafe fn flush() {}
+
+    unsafe fn release() {
+        // SAFETY: in the critical section that `acquire` took.
+        let state = unsafe { &mut *STATE.0.get() };
+        state.encoder.end_frame(sink);
+        state.depth = state.depth.saturating_sub(1);
+        if state.depth == 0 {
+            let gecko_lost = core::mem::take(&mut state.gecko_lost);
+            // SAFETY: pairs with the outermost `acquire`.
+            unsafe { critical_section::release(state.restore) };
+            if gecko_lost != 0 {
+                defmt::warn!(
+                    "USB Gecko: {=u32} messages lost while nobody took them",
+                    gecko_lost
+                );
+            }
+        }
+    }
+
+    unsafe fn write(bytes: &[u8]) {
+        // SAFETY: in the critical section that `acquire` took.
+        let state = unsafe { &mut *STATE.0.get() };
+        state.encoder.write(bytes, sink);
+    }
+}
+
+defmt::timestamp!("{=u64:us}", time::now_us());

@@ -1,0 +1,198 @@
+//! The command line: a contract with scripts, so its grammar is all here.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use lexopt::prelude::{Long, Short, Value, ValueExt};
+
+use crate::emulators::Emulator;
+
+/// What `cargo xtask help` prints.
+pub const HELP: &str = "\
+Usage: cargo xtask COMMAND
+
+  run      builds boot.dol, boots it with a stick, prints progress and result
+             --emulator qemu|dolphin   where (default: qemu)
+             --stick IMAGE             what to attach; several times: several sticks
+                                       (default: a FAT32 sample image that it makes)
+             --report FILE             writes the result as JSON
+             --read-only               writes nothing to the stick
+             --timeout SECONDS         gives up after this time (default: 120)
+  test     runs every test, in layers; --quick: host tests only
+  build    makes target/dol/boot.dol and boot.elf
+  dist     makes target/dist/wiistick-VERSION.zip for the SD card of a console
+  doctor   shows what is installed, what is missing and what installs it
+  help     prints this
+
+run, test, build and dist install what they need on Debian and Ubuntu, as root; else they print the
+command.
+";
+
+/// A command with its options.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Prints the help text.
+    Help,
+    /// Builds the images.
+    Build,
+    /// Makes the archive for an SD card.
+    Dist,
+    /// Shows the state of this machine.
+    Doctor,
+    /// Runs tests.
+    Test {
+        /// Host tests only.
+        quick: bool,
+    },
+    /// Boots the image.
+    Run(RunOptions),
+}
+
+/// Options of `run`.
+#[derive(Debug, PartialEq, Eq)]
+pub struct RunOptions {
+    /// Where the image runs.
+    pub emulator: Emulator,
+    /// Images of sticks; empty: a sample.
+    pub sticks: Vec<PathBuf>,
+    /// Where the report goes.
+    pub report: Option<PathBuf>,
+    /// Nothing is written to a stick.
+    pub read_only: bool,
+    /// Longest run.
+    pub timeout: Duration,
+}
+
+impl Default for RunOptions {
+    fn default() -> Self {
+        Self {
+            emulator: Emulator::Qemu,
+            sticks: Vec::new(),
+            report: None,
+            read_only: false,
+            timeout: Duration::from_secs(120),
+        }
+    }
+}
+
+/// Reads the arguments, without the program's name.
+///
+/// # Errors
+/// Names the argument that is unknown, lacks its value or has a bad one.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Action> {
+    let mut parser = lexopt::Parser::from_args(arguments);
+    let verb = match parser.next()? {
+        None | Some(Long("help") | Short('h')) => return Ok(Action::Help),
+        Some(Value(verb)) => verb.string()?,
+        Some(other) => return Err(other.unexpected().into()),
+    };
+    let mut action = match verb.as_str() {
+        "help" => Action::Help,
+        "build" => Action::Build,
+        "dist" => Action::Dist,
+        "doctor" => Action::Doctor,
+        "test" => Action::Test { quick: false },
+        "run" => Action::Run(RunOptions::default()),
+        other => bail!("there is no command {other:?}"),
+    };
+    while let Some(argument) = parser.next()? {
+        match (&mut action, argument) {
+            (_, Long("help") | Short('h')) => return Ok(Action::Help),
+            (Action::Test { quick }, Long("quick")) => *quick = true,
+            (Action::Run(options), Long("emulator")) => {
+                options.emulator = emulator(&parser.value()?.string()?)?;
+            }
+            (Action::Run(options), Long("stick")) => options.sticks.push(parser.value()?.into()),
+            (Action::Run(options), Long("report")) => {
+                options.report = Some(parser.value()?.into());
+            }
+            (Action::Run(options), Long("read-only")) => options.read_only = true,
+            (Action::Run(options), Long("timeout")) => {
+                options.timeout = seconds(&parser.value()?.string()?)?;
+            }
+            (_, other) => return Err(other.unexpected()).with_context(|| format!("`{verb}`")),
+        }
+    }
+    Ok(action)
+}
+
+fn emulator(name: &str) -> Result<Emulator> {
+    match name {
+        "qemu" => Ok(Emulator::Qemu),
+        "dolphin" => Ok(Emulator::Dolphin),
+        other => bail!("--emulator is qemu or dolphin, not {other:?}"),
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration> {
+    match text.parse() {
+        Ok(seconds) if seconds > 0 => Ok(Duration::from_secs(seconds)),
+        _ => bail!("--timeout is a number of seconds above 0, not {text:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Action> {
+        parse(line.split_whitespace().map(OsString::from))
+    }
+
+    #[test]
+    fn run_takes_the_options_of_the_contract() {
+        let line = "run --emulator dolphin --stick a.img --stick=b.img --report r.json --read-only --timeout 5";
+        let expected = RunOptions {
+            emulator: Emulator::Dolphin,
+            sticks: vec!["a.img".into(), "b.img".into()],
+            report: Some("r.json".into()),
+            read_only: true,
+            timeout: Duration::from_secs(5),
+        };
+        assert_eq!(parsed(line).unwrap(), Action::Run(expected));
+    }
+
+    #[test]
+    fn run_defaults_to_qemu_a_sample_stick_and_two_minutes() {
+        let Action::Run(options) = parsed("run").unwrap() else {
+            panic!("another command");
+        };
+        assert_eq!(options.emulator, Emulator::Qemu);
+        assert!(options.sticks.is_empty() && options.report.is_none() && !options.read_only);
+        assert_eq!(options.timeout.as_secs(), 120);
+    }
+
+    #[test]
+    fn quick_is_an_option_of_test_only() {
+        assert_eq!(
+            parsed("test --quick").unwrap(),
+            Action::Test { quick: true }
+        );
+        assert_eq!(parsed("test").unwrap(), Action::Test { quick: false });
+        assert!(parsed("build --quick").is_err());
+    }
+
+    #[test]
+    fn what_the_contract_does_not_know_is_refused_by_name() {
+        for (line, word) in [
+            ("frobnicate", "frobnicate"),
+            ("run --emulator mame", "mame"),
+            ("run --timeout 0", "0"),
+            ("run --timeout soon", "soon"),
+            ("run --stick", "--stick"),
+            ("dist extra", "extra"),
+        ] {
+            let error = format!("{:#}", parsed(line).unwrap_err());
+            assert!(error.contains(word), "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn no_command_and_help_print_the_help() {
+        for line in ["", "help", "--help", "-h", "run --help"] {
+            assert_eq!(parsed(line).unwrap(), Action::Help, "{line}");
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! Builds everything that runs on the Wii's processor, the same bytes wherever the sources lie.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::dol::Dol;
+use crate::exec;
+use crate::toolchain::{self, Compiler, Linker};
+use crate::workspace::{Package, Workspace};
+
+/// The package whose programs become DOLs.
+pub const FIRMWARE: &str = "wiistick";
+/// The package that boots a DOL in QEMU; its program stays an ELF.
+const SHIM: &str = "qemu-shim";
+
+/// Builds all images of the tree into `target/dol`. Cargo keeps its own files in `cargo_target`,
+/// if given.
+///
+/// # Errors
+/// The toolchain is missing, the build fails, or an image does not fit the DOL format.
+pub fn build(workspace: &Workspace, cargo_target: Option<&Path>) -> Result<()> {
+    let compiler = toolchain::find_compiler(workspace)?;
+    let linker = toolchain::find_linker(Some(&compiler)).context("no LLD")?;
+    let packages = workspace.packages()?;
+    let output = workspace.target("dol");
+    fs::create_dir_all(&output).with_context(|| format!("cannot make {}", output.display()))?;
+
+    let build = Build {
+        workspace,
+        compiler,
+        linker,
+        cargo_target,
+    };
+    for program in build.programs(&packages, FIRMWARE)? {
+        let bytes =
+            fs::read(&program).with_context(|| format!("cannot read {}", program.display()))?;
+        let dol = Dol::from_elf(&bytes).with_context(|| program.display().to_string())?;
+        let name = program.file_name().context("a program without a name")?;
+        let place = output.join(name);
+        fs::write(place.with_extension("elf"), &bytes)?;
+        fs::write(place.with_extension("dol"), dol.to_bytes())?;
+    }
+    if packages.iter().any(|package| package.name == SHIM) {
+        for program in build.programs(&packages, SHIM)? {
+            fs::copy(&program, output.join("shim.elf"))?;
+        }
+    }
+    Ok(())
+}
+
+struct Build<'a> {
+    workspace: &'a Workspace,
+    compiler: Compiler,
+    linker: Linker,
+    cargo_target: Option<&'a Path>,
+}
+
+impl Build<'_> {
+    /// Builds the programs of a package and returns their files.
+    fn programs(&self, packages: &[Package], name: &str) -> Result<Vec<PathBuf>> {
+        let package = packages.iter().find(|package| package.name == name);
+        let package = package.with_context(|| format!("the workspace has no package {name}"))?;
+        let mut cargo = self.workspace.cargo("build");
+        cargo
+            .args(["--release", "--bins", "--package", name])
+            // The compiler calls memcpy and its kin; there is no C library that has them.
+            .args([
+                "-Zbuild-std=core,alloc",
+                "-Zbuild-std-features=compiler-builtins-mem",
+            ])
+            .arg("--target")
+            .arg(self.workspace.root.join(toolchain::TARGET))
+            .args(json_target_option(self.workspace));
+        let target = match self.cargo_target {
+            Some(folder) => folder.to_owned(),
+            None => self.workspace.cargo_target()?,
+        };
+        self.compiler.apply(&mut cargo);
+        cargo
+            .env("CARGO_TARGET_POWERPC_TARGET_LINKER", &self.linker.path)
+            .env("CARGO_TARGET_DIR", &target)
+            .env("CARGO_ENCODED_RUSTFLAGS", self.flags(&target)?);
+        exec::run(&mut cargo)?;
+        let folder = target.join("powerpc-target/release");
+        let files = package.programs.iter().map(|program| folder.join(program));
+        Ok(files.collect())
+    }
+
+    /// Paths must not reach the image (in the places of panics, in symbol names): each folder that
+    /// may differ from machine to machine gets a fixed name.
+    fn flags(&self, target: &Path) -> Result<OsString> {
+        let mut flags = OsString::new();
+        let library = toolchain::library(&self.compiler.sysroot);
+        // The last one that fits wins.
+        let mut folders = vec![
+            (self.workspace.root.clone(), ""),
+            (target.to_owned(), "target"),
+        ];
+        folders.extend(registry_sources()?.map(|folder| (folder, "registry")));
+        // Debian's is a link to elsewhere.
+        folders.extend(library.canonicalize().map(|folder| (folder, "library")));
+        folders.push((library, "library"));
+        for (from, to) in folders {
+            if !flags.is_empty() {
+                flags.push("\x1f");
+            }
+            flags.push("--remap-path-prefix=");
+            flags.push(from);
+            flags.push("=");
+            flags.push(to);
+        }
+        Ok(flags)
+    }
+}
+
+/// Returns the folders where cargo keeps the sources of other people's crates, one per registry and
+/// named after it, so that a mirror has another name.
+fn registry_sources() -> Result<impl Iterator<Item = PathBuf>> {
+    let home = env::var_os("CARGO_HOME")
+        .map(PathBuf::from)
+        .or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cargo")))
+        .context("neither CARGO_HOME nor HOME is set")?;
+    let folders = home
+        .join("registry/src")
+        .read_dir()
+        .into_iter()
+        .flatten()
+        .flatten();
+    Ok(folders.map(|entry| entry.path()))
+}
+
+/// Newer versions of cargo take a target description only with this option; older ones do not
+/// know it.
+fn json_target_option(workspace: &Workspace) -> Option<&'static str> {
+    let mut help = workspace.cargo("-Zhelp");
+    help.env("RUSTC_BOOTSTRAP", "1");
+    let known = exec::capture(&mut help).is_ok_and(|text| text.contains("json-target-spec"));
+    known.then_some("-Zjson-target-spec")
+}
+
+/// Builds the images a second time, cleanly, from a copy of the sources in another folder, and
+/// compares.
+///
+/// # Errors
+/// The bytes differ, or the build fails.
+pub fn check_reproducible(workspace: &Workspace) -> Result<()> {
+    let copy = workspace.target("reproducible/a folder with another name");
+    if copy.exists() {
+        fs::remove_dir_all(&copy)?;
+    }
+    copy_sources(workspace, &copy)?;
+    let other = Workspace { root: copy };
+    build(&other, Some(&other.target("cargo")))?;
+    let mut compared = 0;
+    for entry in fs::read_dir(workspace.target("dol"))? {
+        let path = entry?.path();
+        let name = path.file_name().context("an image without a name")?;
+        if path.extension().is_none_or(|extension| extension != "dol") {
+            continue;
+        }
+        let ours = fs::read(&path)?;
+        let theirs = fs::read(other.target("dol").join(name))?;
+        ensure!(
+            ours == theirs,
+            "{} differs from the one built in {}",
+            path.display(),
+            other.root.display()
+        );
+        println!("{}: {} identical bytes", name.display(), ours.len());
+        compared += 1;
+    }
+    ensure!(
+        compared > 0,
+        "there is no image in {}",
+        workspace.target("dol").display()
+    );
+    fs::remove_dir_all(workspace.target("reproducible"))?;
+    Ok(())
+}
+
+/// Copies what belongs to the sources: everything that git does not ignore.
+fn copy_sources(workspace: &Workspace, to: &Path) -> Result<()> {
+    let mut list = Command::new("git");
+    list.args([
+        "ls-files",
+        "-z",
+        "--cached",
+        "--others",
+        "--exclude-standard",
+    ])
+    .current_dir(&workspace.root);
+    for file in exec::capture(&mut list)?.split_terminator('\0') {
+        let (from, to) = (workspace.root.join(file), to.join(file));
+        // A file that was deleted without telling git.
+        if !from.is_file() {
+            continue;
+        }
+        fs::create_dir_all(to.parent().unwrap_or(&workspace.root))?;
+        fs::copy(&from, &to).with_context(|| format!("cannot copy {}", from.display()))?;
+    }
+    Ok(())
+}

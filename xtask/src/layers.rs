@@ -1,0 +1,297 @@
+//! `cargo xtask test`: every test, in layers, and one table at the end.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::emulators::Emulator;
+use crate::setup::{self, Need};
+use crate::toolchain;
+use crate::workspace::{Package, Workspace};
+use crate::{exec, images, table};
+
+/// A step whose failure does not keep the others from running.
+struct Layer {
+    name: &'static str,
+    needs: &'static [Need],
+    run: fn(&Workspace) -> Result<Tests>,
+}
+
+/// Tests that ran, where a layer consists of tests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Tests {
+    passed: u32,
+    failed: u32,
+    ignored: u32,
+}
+
+const HOST: Layer = Layer {
+    name: "host",
+    // The sample stick is made with them, which the host tests check.
+    needs: &[Need::Mtools, Need::Dosfstools],
+    run: host,
+};
+
+/// In this order: what fails fastest comes first.
+const LAYERS: [Layer; 7] = [
+    Layer {
+        name: "format",
+        needs: &[Need::Rustfmt],
+        run: format,
+    },
+    Layer {
+        name: "clippy",
+        needs: &[Need::Clippy],
+        run: clippy,
+    },
+    HOST,
+    Layer {
+        name: "big-endian",
+        needs: &[Need::Compiler, Need::PowerPcLinux, Need::QemuUser],
+        run: big_endian,
+    },
+    Layer {
+        name: "images",
+        needs: &setup::BUILD,
+        run: images,
+    },
+    Layer {
+        name: "emulators",
+        needs: &[
+            Need::Emulator(Emulator::Qemu),
+            Need::Emulator(Emulator::Dolphin),
+        ],
+        run: emulators,
+    },
+    Layer {
+        name: "reproducible",
+        needs: &setup::BUILD,
+        run: reproducible,
+    },
+];
+
+/// Runs the layers and prints the table; returns whether all of them passed.
+///
+/// # Errors
+/// A tool is missing and cannot be installed.
+pub fn run(workspace: &Workspace, quick: bool) -> Result<bool> {
+    let layers: &[Layer] = if quick { &[HOST] } else { &LAYERS };
+    let mut needs = Vec::new();
+    for need in layers.iter().flat_map(|layer| layer.needs) {
+        if !needs.contains(need) {
+            needs.push(*need);
+        }
+    }
+    setup::ensure(workspace, &needs)?;
+
+    let mut rows = Vec::new();
+    let mut good = true;
+    for layer in layers {
+        println!("\n==> {}", layer.name);
+        let start = Instant::now();
+        let result = (layer.run)(workspace);
+        if let Err(error) = &result {
+            eprintln!("error: {error:#}");
+            good = false;
+        }
+        rows.push(row(layer.name, start.elapsed(), &result));
+    }
+    println!(
+        "\n{}",
+        table::layout(["layer", "time", "tests", "result"], &rows)
+    );
+    Ok(good)
+}
+
+fn row(name: &str, time: Duration, result: &Result<Tests>) -> [String; 4] {
+    let (tests, verdict) = match result {
+        Ok(tests) if *tests == Tests::default() => (String::new(), "ok".to_owned()),
+        Ok(tests) if tests.ignored != 0 => (
+            tests.passed.to_string(),
+            format!("ok, {} ignored", tests.ignored),
+        ),
+        Ok(tests) => (tests.passed.to_string(), "ok".to_owned()),
+        // The first line; the whole of it stands above.
+        Err(error) => {
+            let reason = error.to_string();
+            (
+                String::new(),
+                format!("FAILED: {}", reason.lines().next().unwrap_or_default()),
+            )
+        }
+    };
+    [
+        name.to_owned(),
+        format!("{:.1} s", time.as_secs_f64()),
+        tests,
+        verdict,
+    ]
+}
+
+fn format(workspace: &Workspace) -> Result<Tests> {
+    exec::run(workspace.cargo("fmt").args(["--all", "--check"]))
+        .context("not formatted; `cargo fmt --all` does it")?;
+    Ok(Tests::default())
+}
+
+fn clippy(workspace: &Workspace) -> Result<Tests> {
+    let mut clippy = workspace.cargo("clippy");
+    clippy.args(["--workspace", "--all-targets", "--", "-D", "warnings"]);
+    exec::run(&mut clippy).context("clippy has objections")?;
+    Ok(Tests::default())
+}
+
+fn host(workspace: &Workspace) -> Result<Tests> {
+    let mut cargo = workspace.cargo("test");
+    cargo.args(["--workspace", "--exclude", HARNESS, "--no-fail-fast"]);
+    count(&mut cargo)
+}
+
+/// The crates of the firmware once more, in the byte order and the word size of the Wii.
+fn big_endian(workspace: &Workspace) -> Result<Tests> {
+    let compiler = toolchain::find_compiler(workspace)?;
+    let runner = setup::qemu_user().context("no qemu-ppc")?;
+    let mut cargo = workspace.cargo("test");
+    cargo.args([
+        "--no-fail-fast",
+        "-Zbuild-std",
+        "--target",
+        "powerpc-unknown-linux-gnu",
+    ]);
+    for package in workspace
+        .packages()?
+        .iter()
+        .filter(|package| !on_host_only(workspace, package))
+    {
+        cargo.args(["--package", &package.name]);
+    }
+    compiler.apply(&mut cargo);
+    cargo
+        .env(
+            "CARGO_TARGET_POWERPC_UNKNOWN_LINUX_GNU_LINKER",
+            "powerpc-linux-gnu-gcc",
+        )
+        .env(
+            "CARGO_TARGET_POWERPC_UNKNOWN_LINUX_GNU_RUNNER",
+            format!("{} -L /usr/powerpc-linux-gnu", runner.display()),
+        );
+    count(&mut cargo)
+}
+
+/// Says whether a package is a tool of the host, or belongs to the harness.
+fn on_host_only(workspace: &Workspace, package: &Package) -> bool {
+    ["xtask", "dolphin-tests"]
+        .iter()
+        .any(|folder| package.folder.starts_with(workspace.root.join(folder)))
+}
+
+fn images(workspace: &Workspace) -> Result<Tests> {
+    images::build(workspace, None)?;
+    Ok(Tests::default())
+}
+
+const HARNESS: &str = "dolphin-tests";
+
+fn emulators(workspace: &Workspace) -> Result<Tests> {
+    let mut cargo = workspace.cargo("test");
+    cargo.args(["--package", HARNESS, "--no-fail-fast"]);
+    cargo.env("WIISTICK_IMAGES", workspace.target("dol"));
+    for emulator in [Emulator::Qemu, Emulator::Dolphin] {
+        cargo.env(emulator.variable(), emulator.find(workspace)?.path);
+    }
+    count(&mut cargo)
+}
+
+fn reproducible(workspace: &Workspace) -> Result<Tests> {
+    images::check_reproducible(workspace)?;
+    Ok(Tests::default())
+}
+
+/// Runs `cargo test`, passes its output on and counts the tests.
+fn count(command: &mut Command) -> Result<Tests> {
+    let mut child = command
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot start `{}`", exec::describe(command)))?;
+    let output = child.stdout.take().context("no output")?;
+    let mut tests = Tests::default();
+    for line in BufReader::new(output).split(b'\n') {
+        let line = line?;
+        let line = String::from_utf8_lossy(&line);
+        println!("{line}");
+        tests.add(&line);
+    }
+    let status = child.wait()?;
+    if !status.success() {
+        bail!(
+            "{} of {} tests failed ({status})",
+            tests.failed,
+            tests.passed + tests.failed
+        );
+    }
+    ensure!(tests.passed > 0, "no test ran");
+    Ok(tests)
+}
+
+impl Tests {
+    /// Adds the numbers of a line such as `test result: ok. 3 passed; 0 failed; 1 ignored; ...`.
+    fn add(&mut self, line: &str) {
+        let Some(result) = line.strip_prefix("test result: ") else {
+            return;
+        };
+        let mut previous = "";
+        for word in result.split_whitespace() {
+            let number = || previous.parse().unwrap_or(0);
+            match word {
+                "passed;" => self.passed += number(),
+                "failed;" => self.failed += number(),
+                "ignored;" => self.ignored += number(),
+                _ => {}
+            }
+            previous = word;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_numbers_of_all_result_lines_are_added() {
+        let mut tests = Tests::default();
+        for line in [
+            "test boot::clears_bss ... ok",
+            "test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 9 filtered out; finished in 0.00s",
+            "test result: FAILED. 40 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out",
+        ] {
+            tests.add(line);
+        }
+        assert_eq!(
+            tests,
+            Tests {
+                passed: 43,
+                failed: 2,
+                ignored: 1
+            }
+        );
+    }
+
+    #[test]
+    fn a_layer_without_a_single_test_fails() {
+        assert!(count(Command::new("sh").args(["-c", "echo nothing"])).is_err());
+        let one = "echo 'test result: ok. 1 passed; 0 failed; 0 ignored;'";
+        assert_eq!(
+            count(Command::new("sh").args(["-c", one])).unwrap().passed,
+            1
+        );
+    }
+
+    #[test]
+    fn a_failing_run_fails_its_layer_whatever_it_printed() {
+        let script = "echo 'test result: ok. 1 passed; 0 failed; 0 ignored;'; exit 101";
+        assert!(count(Command::new("sh").args(["-c", script])).is_err());
+    }
+}

@@ -1,0 +1,237 @@
+//! `cargo xtask run`: boots the image with sticks, shows what happens, reports the result.
+
+use std::fs::{self, File};
+use std::io::BufWriter;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use dolphin_tests::{Frame, Level, Run, Tools};
+use wiistick::report::Event;
+
+use crate::cli::RunOptions;
+use crate::emulators::Emulator;
+use crate::report::{Dma, Report};
+use crate::setup::{self, Need};
+use crate::workspace::Workspace;
+use crate::{images, sample};
+
+/// Does the whole job and returns whether it succeeded.
+///
+/// # Errors
+/// The report cannot be written. Whatever else goes wrong is in the report.
+pub fn run(workspace: &Workspace, options: &RunOptions) -> Result<bool> {
+    let mut report = Report::new(options.emulator.name());
+    let mut attached = options.sticks.len();
+    match prepare(workspace, options) {
+        Ok((run, tools, sticks)) => {
+            attached = sticks;
+            if let Err(error) = follow(&run, &tools, &mut report) {
+                report.fail(format!("{error:#}"));
+            }
+        }
+        Err(error) => report.fail(format!("{error:#}")),
+    }
+    report.conclude(attached);
+
+    println!("\n{}", report.summary());
+    match &report.error {
+        None => println!("ok"),
+        Some(error) => eprintln!("error: {error}"),
+    }
+    if let Some(path) = &options.report {
+        let cannot = || format!("cannot write the report {}", path.display());
+        let file = BufWriter::new(File::create(path).with_context(cannot)?);
+        serde_json::to_writer_pretty(file, &report).with_context(cannot)?;
+    }
+    Ok(report.ok)
+}
+
+/// Sets up, builds, and describes the run and the number of its sticks.
+fn prepare(workspace: &Workspace, options: &RunOptions) -> Result<(Run, Tools, usize)> {
+    let emulator = options.emulator;
+    for image in &options.sticks {
+        File::open(image).with_context(|| format!("cannot read the stick {}", image.display()))?;
+    }
+    if emulator == Emulator::Dolphin && !options.sticks.is_empty() {
+        bail!("no stick can be attached to Dolphin yet; --emulator qemu has a USB controller");
+    }
+    let with_sample = emulator == Emulator::Qemu && options.sticks.is_empty();
+
+    let mut needs = setup::BUILD.to_vec();
+    needs.push(Need::Emulator(emulator));
+    if with_sample {
+        needs.extend([Need::Mtools, Need::Dosfstools]);
+    }
+    setup::ensure(workspace, &needs)?;
+    println!("==> building");
+    images::build(workspace, None)?;
+
+    let program = emulator.find(workspace)?;
+    let tools = Tools {
+        qemu: program.path.clone(),
+        dolphin: program.path,
+        images: workspace.target("dol"),
+    };
+    let mut run = Run::new(emulator.machine(), tools.program("boot")?).time_limit(options.timeout);
+    let mut sticks: Vec<PathBuf> = Vec::new();
+    for image in &options.sticks {
+        sticks.push(fs::canonicalize(image)?);
+    }
+    if with_sample {
+        let image = workspace.target("stick/sample.img");
+        sample::make(&image)?;
+        sticks.push(image);
+    }
+    let attached = sticks.len();
+    for image in sticks {
+        println!("==> stick: {}", image.display());
+        run = if options.read_only {
+            run.read_only_stick(image)
+        } else {
+            run.stick(image)
+        };
+    }
+    if emulator == Emulator::Qemu {
+        run = run.audit_dma();
+    }
+    println!("==> booting in {}", program.version);
+    Ok((run, tools, attached))
+}
+
+/// Boots the image and follows it to its end.
+fn follow(run: &Run, tools: &Tools, report: &mut Report) -> Result<()> {
+    let mut machine = run.start(tools)?;
+    while let Some(frame) = machine.next_frame()? {
+        let Some(record) = frame.message.strip_prefix('@') else {
+            show_message(&frame);
+            continue;
+        };
+        match serde_json::from_str::<Event<String>>(record) {
+            Ok(event) => {
+                show_event(&event);
+                report.add(event);
+            }
+            Err(error) => report.fail(format!("unreadable record {record:?}: {error}")),
+        }
+    }
+    let outcome = machine.to_end()?;
+    let reasons = outcome.reasons();
+    if !reasons.is_empty() {
+        // Back-trace, registers, the emulator's own words.
+        eprintln!("{outcome}");
+    }
+    for reason in reasons {
+        report.fail(reason);
+    }
+    report.dma = outcome.audit.map(|audit| Dma {
+        transfers: audit.transfers,
+        outside_mem2: audit.outside_mem2,
+    });
+    Ok(())
+}
+
+fn show_message(frame: &Frame) {
+    match frame.level {
+        Some(Level::Trace | Level::Debug) => {}
+        Some(Level::Warn | Level::Error) => println!("{frame}"),
+        Some(Level::Info) | None => println!("{}", frame.message),
+    }
+}
+
+fn show_event(event: &Event<String>) {
+    match event {
+        Event::Started { firmware } => println!("firmware {firmware} runs"),
+        Event::Controller { kind, ports, .. } => println!("controller: {kind:?}, {ports} ports"),
+        Event::Stick {
+            stick,
+            port,
+            vendor,
+            product,
+            block_size,
+            blocks,
+            ..
+        } => {
+            let size = size(u128::from(*blocks) * u128::from(*block_size));
+            println!("stick {stick} at port {port}: {vendor} {product}, {size}");
+        }
+        Event::Volume {
+            volume,
+            kind,
+            label,
+            ..
+        } => {
+            let label = label.as_deref().unwrap_or("without a label");
+            println!("  volume {volume}: {} {label}", kind.name());
+        }
+        Event::File { path, bytes, .. } => println!("  read {path}, {}", size((*bytes).into())),
+        Event::Written {
+            path,
+            bytes,
+            verified,
+            ..
+        } => {
+            let verdict = if *verified {
+                "verified"
+            } else {
+                "reads back WRONG"
+            };
+            println!("  wrote {path}, {}, {verdict}", size((*bytes).into()));
+        }
+        Event::Progress {
+            stick,
+            percent,
+            rate,
+            ..
+        } => {
+            println!("  stick {stick}: {percent} %, {}/s", size((*rate).into()));
+        }
+        Event::Error { path, message, .. } => match path {
+            Some(path) => println!("  error: {path}: {message}"),
+            None => println!("  error: {message}"),
+        },
+        Event::StickDone {
+            stick, bytes_read, ..
+        } => {
+            println!("stick {stick} is done, {} read", size((*bytes_read).into()));
+        }
+        // These end in the summary or the post-mortem, or belong to the test image.
+        Event::Bounce(_)
+        | Event::Crash(_)
+        | Event::Done { .. }
+        | Event::TestListed { .. }
+        | Event::Test { .. } => {}
+    }
+}
+
+/// Returns a number of bytes for people.
+fn size(bytes: u128) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    if bytes < 1024 {
+        return format!("{bytes} bytes");
+    }
+    let mut scaled = bytes as f64;
+    let mut unit = "";
+    for larger in UNITS {
+        if scaled < 1024.0 {
+            break;
+        }
+        scaled /= 1024.0;
+        unit = larger;
+    }
+    format!("{scaled:.1} {unit}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_the_largest_unit_that_they_fill() {
+        assert_eq!(size(0), "0 bytes");
+        assert_eq!(size(1023), "1023 bytes");
+        assert_eq!(size(1024), "1.0 KiB");
+        assert_eq!(size(64 << 20), "64.0 MiB");
+        assert_eq!(size(3 << 40), "3.0 TiB");
+        assert_eq!(size(2048 << 40), "2048.0 TiB");
+    }
+}
