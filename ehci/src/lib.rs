@@ -6,6 +6,7 @@
     clippy::undocumented_unsafe_blocks
 )]
 
+mod bounce;
 mod controller;
 #[cfg(feature = "embassy")]
 pub mod embassy;

@@ -543,3 +543,9 @@ impl VolumeError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
+
+#[cfg(test)]
+mod hostile_tests;

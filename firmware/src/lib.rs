@@ -17,8 +17,13 @@ pub mod block;
 pub mod disk;
 pub mod job;
 pub mod log_ring;
+pub mod msc;
 pub mod partition;
 pub mod report;
+pub mod sticks;
+#[cfg(test)]
+mod testing;
 pub mod volume;
+pub mod watch;
 #[cfg(target_os = "none")]
 pub mod wii;

@@ -3,9 +3,11 @@
 
 #[cfg(target_os = "none")]
 mod program {
+    use core::fmt::Write;
     use wiistick::arguments::Arguments;
     use wiistick::report::Event;
     use wiistick::wii::emit;
+    use wiistick::wii::usb::{self, UsbError};
 
     wiistick::entry!(main);
 
@@ -13,7 +15,35 @@ mod program {
         emit(&Event::Started {
             firmware: env!("CARGO_PKG_VERSION"),
         });
-        0
+        let mut text = heapless::String::<160>::new();
+        let error = match usb::read_sticks() {
+            Ok(totals) if totals.sticks == 0 && totals.errors == 0 => {
+                defmt::info!("there is no stick in any port");
+                None
+            }
+            Ok(totals) if totals.errors == 0 => None,
+            Ok(totals) => {
+                // Fits.
+                let _ = write!(text, "{} errors, see above", totals.errors);
+                Some(text.as_str())
+            }
+            Err(UsbError::NoController(_)) => {
+                defmt::info!(
+                    "no EHCI controller here, as in Dolphin: a later version reaches sticks through IOS (/dev/usb/ven)"
+                );
+                None
+            }
+            Err(error) => {
+                // What does not fit is cut.
+                let _ = write!(text, "{error}");
+                Some(text.as_str())
+            }
+        };
+        emit(&Event::Done {
+            ok: error.is_none(),
+            error,
+        });
+        u8::from(error.is_some())
     }
 }
 

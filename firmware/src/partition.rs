@@ -412,3 +412,6 @@ async fn gpt_at<D: BlockDevice, P: FnMut(Problem)>(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

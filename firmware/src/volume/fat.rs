@@ -234,6 +234,11 @@ impl Fat {
         if most == 0 {
             return Ok(0..0);
         }
+        if !self.state.is_cluster(file.first) {
+            return Err(VolumeError::Damaged(
+                "the file's place on the medium is impossible",
+            ));
+        }
         let (cluster_size, shift) = (
             self.geometry().cluster_size(),
             self.geometry().cluster_shift(),

@@ -88,7 +88,8 @@ pub fn disable_interrupts() {
 
 /// Dozes until an interrupt: clocks of the execution units stop, caches keep snooping, time base and decrementer go on.
 ///
-/// Returns after the interrupt's handler, or at once when one is already pending. Selects doze mode in HID0 for the time.
+/// Selects doze mode in HID0 for the time. An interrupt that is already pending is taken at once; no wake-up is lost. It may also
+/// return early (Dolphin never dozes), so that the caller looks at what it waits for in a loop.
 ///
 /// # Safety
 /// As for [`enable_interrupts`], which this does.

@@ -1,0 +1,40 @@
+//! The job of `boot.dol` with memory that it must not use: what a referee must object to.
+
+use super::suite::{Needs, Test};
+use core::cell::UnsafeCell;
+use hollywood_pac::cache::Broadway;
+use mem2_dma::{BusAddr, Constraints, Offset};
+use static_cell::StaticCell;
+use wiistick::arguments::Arguments;
+use wiistick::wii::usb;
+
+/// They need a stick, so they are not listed: the host asks for them by name.
+pub const UNLISTED: &[Test] = &[(
+    "stick-without-bouncing",
+    Needs::Nothing,
+    stick_without_bouncing,
+)];
+
+const BYTES: usize = usb::POOL_BYTES as usize;
+
+#[repr(C, align(4096))]
+struct Mem1Pool(UnsafeCell<[u8; BYTES]>);
+// SAFETY: taken once, below.
+unsafe impl Sync for Mem1Pool {}
+
+static POOL: Mem1Pool = Mem1Pool(UnsafeCell::new([0; BYTES]));
+
+/// A pool in MEM1: descriptors and data lie where the controller's DMA does not reach.
+fn stick_without_bouncing(_: Arguments<'static>) -> Result<(), &'static str> {
+    static PROVIDER: StaticCell<Offset<'static, Broadway>> = StaticCell::new();
+    // SAFETY: this program runs one test, once.
+    let memory = unsafe { &mut *POOL.0.get() };
+    let physical = BusAddr::new(memory.as_ptr() as u32 & 0x3FFF_FFFF);
+    let provider = Offset::with_cache(memory, physical, Broadway)
+        .map_err(|_| "the provider refuses the pool")?;
+    match usb::read_sticks_through(PROVIDER.init(provider), Constraints::NONE) {
+        Ok(totals) if totals.errors == 0 => Ok(()),
+        Ok(_) => Err("the stick could not be read"),
+        Err(_) => Err("the controller could not be used"),
+    }
+}

@@ -1,0 +1,188 @@
+//! The controller, its memory and the job's buffers on this machine.
+
+use core::cell::UnsafeCell;
+use core::ptr::NonNull;
+
+use ehci::embassy::UsbHost;
+use ehci::registers::{ByteOrder, Mmio, ProbeError};
+use ehci::{Ehci, Platform, StartError};
+use embassy_usb_host::BusState;
+use hollywood_pac::addr::CachedRange;
+use hollywood_pac::lowmem::LowMemory;
+use mem2_dma::{Constraints, Mem2, Pool, Provider, Storage};
+use static_cell::StaticCell;
+
+use super::{emit, time};
+use crate::job::{Job, Workspace};
+use crate::log_ring;
+use crate::report::{Bounce, ControllerKind, Event, RegisterOrder, Sink};
+use crate::sticks::{self, Totals};
+
+/// The EHCI controller's registers through the uncached view (hardware notes, section 3.1).
+const EHCI: NonNull<u32> = NonNull::new(0xCD04_0000 as *mut u32).expect("not null");
+
+/// Bytes of the bounce pool: room for the descriptors and some windows of data.
+pub const POOL_BYTES: u32 = 1 << 20;
+const GROUPS: usize = POOL_BYTES as usize / 512 / mem2_dma::GROUP_SLOTS as usize;
+const LIVE: usize = 128;
+
+/// MEM2 that is the program's whichever IOS runs (hardware notes, section 1.4).
+const SAFE_MEM2_END: u32 = 0x933E_0000;
+
+/// Bytes of a file that one command reads at most.
+const BUFFER_BYTES: usize = 128 * 1024;
+const CACHE_BYTES: usize = 64 * 1024;
+
+/// Why there is nothing to report.
+#[derive(Debug)]
+pub enum UsbError {
+    /// There is no EHCI controller, or no access to it.
+    NoController(ProbeError),
+    /// IOS drives the controller.
+    HeldByIos,
+    /// The pool could not be made.
+    Memory(mem2_dma::Error),
+    /// The controller did not start.
+    Start(StartError),
+}
+
+impl core::fmt::Display for UsbError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::NoController(error) => write!(f, "{error}"),
+            Self::HeldByIos => f.write_str("the USB controller belongs to IOS while IOS runs"),
+            Self::Memory(error) => write!(f, "bounce pool: {error}"),
+            Self::Start(error) => write!(f, "USB controller: {error}"),
+        }
+    }
+}
+
+struct Machine;
+
+impl Platform for Machine {
+    fn now_us(&self) -> u64 {
+        time::now_us()
+    }
+}
+
+/// Sends every record to the log.
+struct Log;
+
+impl Sink for Log {
+    fn event(&mut self, event: &Event<&str>) {
+        emit(event);
+    }
+}
+
+/// The part of MEM2 that the bounce pool gets: the top of the program's arena.
+///
+/// # Errors
+/// The arena that low memory describes is too small.
+pub fn pool_range() -> Result<CachedRange, mem2_dma::Error> {
+    let end = match LowMemory::get().mem2_arena() {
+        Ok(arena) => arena.start().to_phys().get() + arena.bytes() + 0x8000_0000,
+        Err(_) => SAFE_MEM2_END,
+    };
+    let start = end.saturating_sub(POOL_BYTES);
+    let log_end =
+        0x8000_0000 + log_ring::PHYSICAL_ADDRESS + log_ring::HEADER_BYTES + log_ring::CAPACITY;
+    CachedRange::new(start, end)
+        .filter(|_| start >= log_end)
+        .ok_or(mem2_dma::Error::NoRoom {
+            memory: end.saturating_sub(log_end) as usize,
+            slots: 0,
+        })
+}
+
+/// A buffer of the application. It lies in MEM1: the controller never sees it.
+#[repr(C, align(32))]
+struct Buffer<const N: usize>(UnsafeCell<[u8; N]>);
+
+// SAFETY: handed out once, by `read_sticks`.
+unsafe impl<const N: usize> Sync for Buffer<N> {}
+
+/// Reads every stick, through bounce memory in MEM2.
+///
+/// # Errors
+/// When there is no controller to read them through.
+pub fn read_sticks() -> Result<Totals, UsbError> {
+    static PROVIDER: StaticCell<Mem2<hollywood_pac::cache::Broadway>> = StaticCell::new();
+    let range = pool_range().map_err(UsbError::Memory)?;
+    // SAFETY: the boot code's map is the standard one. The range lies in the arena, above the log,
+    // and this function runs once.
+    let provider = unsafe { Mem2::carve(range) }.map_err(UsbError::Memory)?;
+    read_sticks_through(PROVIDER.init(provider), Mem2::CONSTRAINTS)
+}
+
+/// Reads every stick, through any memory. Runs once in a program.
+///
+/// # Errors
+/// When there is no controller to read them through.
+pub fn read_sticks_through(
+    provider: &'static dyn Provider,
+    constraints: Constraints,
+) -> Result<Totals, UsbError> {
+    static STORAGE: StaticCell<Storage<GROUPS, LIVE>> = StaticCell::new();
+    static POOL: StaticCell<Pool<'static>> = StaticCell::new();
+    static BUS: StaticCell<BusState> = StaticCell::new();
+    static WORK: StaticCell<Workspace> = StaticCell::new();
+    static BUFFER: Buffer<BUFFER_BYTES> = Buffer(UnsafeCell::new([0; BUFFER_BYTES]));
+    static CACHE: Buffer<CACHE_BYTES> = Buffer(UnsafeCell::new([0; CACHE_BYTES]));
+
+    // SAFETY: the address is mapped uncached on every machine that this program runs on, and one
+    // read of it does no harm where no controller is (hardware notes, section 9.1).
+    let registers = unsafe { Mmio::probe(EHCI) }.map_err(UsbError::NoController)?;
+    if LowMemory::get().ios_version().is_some() {
+        return Err(UsbError::HeldByIos);
+    }
+    let pool = Pool::new(provider, STORAGE.init_with(Storage::new)).map_err(UsbError::Memory)?;
+    let pool: &'static Pool<'static> = POOL.init(pool);
+    let device = pool.attach(constraints).map_err(UsbError::Memory)?;
+
+    let order = registers.order();
+    let mut controller = Ehci::new(registers, device, Machine).map_err(UsbError::Start)?;
+    controller.start().map_err(UsbError::Start)?;
+    emit(&Event::Controller {
+        kind: ControllerKind::Ehci,
+        ports: controller.registers().ports(),
+        registers: Some(match order {
+            ByteOrder::Big => RegisterOrder::Big,
+            ByteOrder::Little => RegisterOrder::Little,
+        }),
+    });
+
+    let usb = UsbHost::new(controller);
+    let mut job = Job {
+        sink: &mut Log,
+        // SAFETY: this function runs once (the cells above see to that), so this is the only
+        // reference.
+        buffer: unsafe { &mut *BUFFER.0.get() },
+        // SAFETY: as above.
+        cache: unsafe { &mut *CACHE.0.get() },
+        work: WORK.init_with(Workspace::new),
+        clock: time::now_us,
+    };
+    let state = BUS.init_with(BusState::new);
+    let totals = embassy_futures::block_on(sticks::read_all(&usb, state, &mut job));
+    let stopped = usb.host().with(Ehci::stop);
+    drop(usb);
+    report_pool(pool);
+    stopped.unwrap_or(Ok(())).map_err(UsbError::Start)?;
+    Ok(totals)
+}
+
+fn report_pool(pool: &Pool<'static>) {
+    let stats = pool.stats();
+    pool.for_each_live(|mapping| defmt::warn!("still mapped: {}", defmt::Debug2Format(&mapping)));
+    emit(&Event::Bounce(Bounce {
+        pool_base: stats.base.get(),
+        pool_bytes: stats.size,
+        mappings: stats.mappings,
+        bounced_bytes: stats.bounced,
+        direct_bytes: stats.direct,
+        high_water_bytes: stats.high_water,
+        live: stats.live as u32,
+        quarantined: stats.quarantined as u32,
+        refused: stats.refused,
+    }));
+}
