@@ -164,6 +164,24 @@ fn a_size_beyond_the_volume_is_an_error() {
 }
 
 #[test]
+fn errors_beyond_a_limit_are_counted_but_not_listed() {
+    let names: Vec<_> = (0..MAX_ERRORS + 50)
+        .map(|i| std::format!("/F{i}"))
+        .collect();
+    let tree: Vec<_> = names.iter().map(|name| (name.as_str(), vec![])).collect();
+    let mut image = Image::new(&tree);
+    for slot in (image.root..image.clusters).step_by(32) {
+        if image.data[slot] == b'F' {
+            image.set_size(slot, 1);
+        }
+    }
+    let outcome = image.run();
+    assert_eq!(outcome.summary.errors, MAX_ERRORS + 50);
+    assert_eq!(outcome.errors().len(), MAX_ERRORS as usize + 1);
+    assert!(outcome.errors().pop().unwrap().2.contains("more errors"));
+}
+
+#[test]
 fn a_directory_that_contains_itself_is_not_entered_again() {
     let mut image = Image::new(&tree());
     let (outer, inner) = (image.entry(b"DIR        "), image.entry(b"INNER      "));
