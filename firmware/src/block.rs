@@ -33,6 +33,24 @@ pub trait BlockDevice {
     }
 }
 
+impl<D: BlockDevice> BlockDevice for &mut D {
+    fn block_size(&self) -> u32 {
+        D::block_size(self)
+    }
+
+    fn blocks(&self) -> u64 {
+        D::blocks(self)
+    }
+
+    async fn read(&mut self, first: u64, buffer: &mut [u8]) -> Result<(), BlockError> {
+        D::read(self, first, buffer).await
+    }
+
+    fn counters(&self) -> Counters {
+        D::counters(self)
+    }
+}
+
 /// What a device has done since it was attached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {

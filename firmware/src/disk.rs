@@ -163,10 +163,12 @@ impl<'m, D: BlockDevice> Disk<'m, D> {
     ) -> Result<Range<usize>, BlockError> {
         let size = u64::from(self.block_size);
         let lead = (offset % size) as usize;
-        let room = buffer.len() / size as usize * size as usize;
-        let length = (room.saturating_sub(lead) as u64).min(length) as usize;
+        let wanted = usize::try_from(length).unwrap_or(usize::MAX);
+        let room = buffer.len() - buffer.len() % size as usize;
+        let length = wanted.min(room.saturating_sub(lead));
         if length < LINE {
             // Small files share lines with their neighbours.
+            let length = wanted.min(buffer.len()).min(LINE);
             self.read(offset, &mut buffer[..length]).await?;
             return Ok(0..length);
         }

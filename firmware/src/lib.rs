@@ -15,7 +15,14 @@ mod fmt;
 pub mod arguments;
 pub mod block;
 pub mod disk;
+pub mod job;
 pub mod log_ring;
+pub mod msc;
+pub mod partition;
 pub mod report;
+#[cfg(test)]
+mod testing;
+pub mod volume;
+pub mod watch;
 #[cfg(target_os = "none")]
 pub mod wii;

@@ -122,10 +122,16 @@ pub fn zero(lines: &mut [Line]) {
         .is_ok_and(|address| UncachedAddr::new(address).is_none())
     {
         for line in lines {
+            // The line is dropped first for Dolphin's sake, whose `dcbz` writes memory behind a line that its cache model holds.
             // SAFETY: the line is whole and exclusively borrowed. Outside the uncached view memory is cacheable under the
             // standard address map; `dcbz` on anything else would be an alignment exception, not a wild store.
             unsafe {
-                core::arch::asm!("dcbz 0, {}", in(reg) line, options(nostack, preserves_flags))
+                core::arch::asm!(
+                    "dcbi 0, {line}",
+                    "dcbz 0, {line}",
+                    line = in(reg) line,
+                    options(nostack, preserves_flags)
+                )
             };
         }
         return;

@@ -281,3 +281,44 @@ impl<C: Deref<Target = Channel>> SpiBus for Selected<'_, C> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reg::tests::Memory;
+
+    #[test]
+    fn a_device_is_selected_for_one_transaction_as_a_usb_gecko_wants_it() {
+        // Hardware notes, section 4.5: CSR = 0xD0, CR = 0x19, then CSR = 0.
+        let memory = Memory::<Channel>::filled(0);
+        let mut bus = Bus::new(memory.registers(), Device::Device0, Frequency::Mhz32);
+        let mut selected = bus.select();
+        assert_eq!(memory.bytes(0, 4), [0, 0, 0, 0xD0]);
+        // The image never clears the start bit.
+        assert_eq!(selected.transfer_half_word(0x9000_0000), Err(Timeout));
+        assert_eq!(memory.bytes(0x0C, 8), [0, 0, 0, 0x19, 0x90, 0, 0, 0]);
+        drop(selected);
+        assert_eq!(memory.bytes(0, 4), [0; 4]);
+    }
+
+    #[test]
+    fn bytes_travel_in_the_most_significant_ones_of_the_data_register() {
+        assert_eq!(pack(&[1]), 0x0100_0000);
+        assert_eq!(pack(&[1, 2, 3, 4]), 0x0102_0304);
+        let mut three = [0; 3];
+        unpack(0x0A0B_0C0D, &mut three);
+        assert_eq!(three, [0x0A, 0x0B, 0x0C]);
+    }
+
+    #[test]
+    fn an_immediate_transfer_says_its_length_and_direction() {
+        let memory = Memory::<Channel>::filled(0);
+        let mut bus = Bus::new(memory.registers(), Device::Device2, Frequency::Mhz8);
+        let mut selected = bus.select();
+        assert_eq!(memory.bytes(0, 4), [0, 0, 0x02, 0x30]);
+        assert_eq!(SpiBus::write(&mut selected, &[5, 6, 7, 8, 9]), Err(Timeout));
+        assert_eq!(memory.bytes(0x0C, 8), [0, 0, 0, 0x35, 5, 6, 7, 8]);
+        assert_eq!(SpiBus::read(&mut selected, &mut [0]), Err(Timeout));
+        assert_eq!(memory.bytes(0x0C, 4), [0, 0, 0, 0x01]);
+    }
+}

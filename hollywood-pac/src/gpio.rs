@@ -419,6 +419,7 @@ mod tests {
         memory.set(8, &[0, 0, 0, 0]);
         let mut slot = PpcPins::new(memory.registers()).slot_in.into_input();
         assert_eq!(slot.is_low(), Ok(true));
+        assert_eq!(slot.is_high(), Ok(false));
         memory.set(8, &[0, 0, 0, 0x80]);
         assert_eq!(slot.is_high(), Ok(true));
         assert_eq!(memory.bytes(4, 4), [0xFF, 0xFF, 0xFF, 0x7F]);

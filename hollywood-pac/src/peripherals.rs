@@ -239,7 +239,8 @@ impl Peripherals {
     ///
     /// On a host the blocks are zeroed memory, so that code which takes registers can be tested.
     pub fn take() -> Option<Self> {
-        if TAKEN.swap(true, Ordering::AcqRel) {
+        // Nothing else is ordered by it: before this there are no handles.
+        if TAKEN.swap(true, Ordering::Relaxed) {
             return None;
         }
         // SAFETY: nobody has any of them: safe code gets handles here only, and only once.

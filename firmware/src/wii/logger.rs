@@ -86,17 +86,19 @@ const GECKO_TRIES: u32 = 5_000;
 impl GeckoSink {
     /// Looks in both memory card slots.
     fn probe() -> Option<Self> {
-        [0xCD00_6800_u32, 0xCD00_6814].into_iter().find_map(|channel| {
-            let channel = channel as *const Channel;
-            // SAFETY: EXI channels 0 and 1 (hardware notes, 4.5), mapped uncached; the logger is
-            // their only user.
-            let gecko = Gecko::probe(unsafe { &*channel }).ok()?;
-            Some(Self {
-                gecko,
-                broken: false,
-                lost_frames: 0,
+        [0xCD00_6800_u32, 0xCD00_6814]
+            .into_iter()
+            .find_map(|channel| {
+                let channel = channel as *const Channel;
+                // SAFETY: EXI channels 0 and 1 (hardware notes, 4.5), mapped uncached; the logger is
+                // their only user.
+                let gecko = Gecko::probe(unsafe { &*channel }).ok()?;
+                Some(Self {
+                    gecko,
+                    broken: false,
+                    lost_frames: 0,
+                })
             })
-        })
     }
 
     /// Sends a byte, with so many tries.

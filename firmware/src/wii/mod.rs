@@ -31,8 +31,10 @@ pub fn exit(status: u8) -> ! {
             "rlwinm 4, 4, 0, 17, 15", // EE
             "mtmsr 4",
             "isync",
-            "bctrl",
-            "2: b 2b", // Dolphin's stub returns, and emulation ends a moment later
+            // Dolphin's stub returns behind the last `icbi`, until emulation ends a moment later.
+            "icbi 0, 1",
+            "2: bctrl",
+            "b 2b",
             stub = in(reg) RELOAD_STUB,
             in("r3") u32::from(status),
             options(noreturn),

@@ -9,6 +9,8 @@ mod cpu;
 #[cfg(target_os = "none")]
 mod crashes;
 #[cfg(target_os = "none")]
+mod hollywood;
+#[cfg(target_os = "none")]
 mod ipc;
 #[cfg(target_os = "none")]
 mod logging;
@@ -17,7 +19,7 @@ mod memory;
 
 #[cfg(target_os = "none")]
 mod suite {
-    use super::{cpu, crashes, ipc, logging, memory};
+    use super::{cpu, crashes, hollywood, ipc, logging, memory};
     use wiistick::arguments::{Arguments, MAP_READY};
     use wiistick::report::{Event, Outcome};
     use wiistick::wii::emit;
@@ -38,7 +40,13 @@ mod suite {
 
     pub type Test = (&'static str, Needs, Body);
 
-    const SUITES: [&[Test]; 4] = [memory::TESTS, cpu::TESTS, logging::TESTS, ipc::TESTS];
+    const SUITES: [&[Test]; 5] = [
+        memory::TESTS,
+        cpu::TESTS,
+        logging::TESTS,
+        ipc::TESTS,
+        hollywood::TESTS,
+    ];
 
     fn main(arguments: Arguments<'static>) -> u8 {
         let bare = arguments.has(MAP_READY);

@@ -1,0 +1,425 @@
+//! The controller object: taking it over in any state, starting it, stopping it, giving it back.
+
+use crate::error::StartError;
+use crate::layout::Descriptors;
+use crate::memory::Dma;
+use crate::pipe::Pipe;
+use crate::platform::Platform;
+use crate::port::{MAX_PORTS, Port, PortChange};
+use crate::registers::{Operational, Registers, UsbCmd, UsbIntr, UsbSts};
+use crate::schedule::queue::Pool;
+use crate::schedule::ring::{HEAD, Ring};
+use crate::schedule::tree::Tree;
+use crate::transfer::Transfers;
+use crate::{QTDS, QUEUE_HEADS};
+use core::mem::ManuallyDrop;
+use core::task::Waker;
+
+/// A controller halts within 16 microframes (section 2.3.1, RS); slow ones get more.
+const HALT_US: u64 = 20_000;
+/// No bound is specified for a reset; real ones end within a millisecond.
+const RESET_US: u64 = 250_000;
+/// Legacy firmware gets this long to let go.
+const HANDOFF_US: u64 = 1_000_000;
+/// Interrupts are held back for at most this many microframes (section 2.3.1, ITC): latency against their number.
+const INTERRUPT_THRESHOLD: u32 = 1;
+
+/// Where the controller is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum State {
+    /// Not started, or stopped: it does not touch memory.
+    Stopped,
+    /// Running.
+    Running,
+    /// It failed and has stopped; [`Ehci::start`] tries again.
+    Failed,
+    /// It failed and does not stop: what it may still write to is lost for ever.
+    Runaway,
+}
+
+/// The doorbell of the asynchronous schedule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Doorbell {
+    Silent,
+    Rung {
+        at: u64,
+    },
+    /// It was not answered: the schedule is being switched off instead.
+    Stopping {
+        at: u64,
+    },
+}
+
+/// Something that happened on a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct PortEvent {
+    /// The port, counted from zero.
+    pub port: u8,
+    /// What happened.
+    pub change: PortChange,
+}
+
+/// Counters since the controller object was made. They wrap.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Statistics {
+    /// Transfers that were accepted.
+    pub transfers: u32,
+    /// Transfers that ended with an error.
+    pub failed: u32,
+    /// Bytes of data received.
+    pub bytes_in: u64,
+    /// Bytes of data sent.
+    pub bytes_out: u64,
+    /// Transfer descriptors handed to the controller.
+    pub qtds: u32,
+    /// Doorbells rung.
+    pub doorbells: u32,
+    /// Doorbells that were not answered in time.
+    pub doorbells_lost: u32,
+    /// Transactions that were tried again by software.
+    pub retries: u32,
+    /// Completions that were found although their interrupt had not come.
+    pub interrupts_lost: u32,
+}
+
+/// An EHCI controller and everything that is under way on it.
+///
+/// `R` is the access to its registers, `D` the provider of DMA memory, `P` the machine around it. All methods return
+/// at once, except [`Ehci::start`] and [`Ehci::stop`], which wait for the controller within stated bounds. Progress is
+/// made by [`Ehci::poll`].
+///
+/// Dropping the object stops the controller; should it refuse, the memory that it may touch is leaked rather than freed.
+pub struct Ehci<R: Registers, D: Dma, P: Platform> {
+    pub(crate) registers: Operational<R>,
+    pub(crate) dma: D,
+    pub(crate) platform: P,
+    pub(crate) memory: ManuallyDrop<Descriptors<D::Coherent>>,
+    pub(crate) ring: Ring,
+    pub(crate) tree: Tree,
+    pub(crate) pool: Pool,
+    pub(crate) pipes: [Pipe; QUEUE_HEADS],
+    pub(crate) transfers: Transfers<D::Buffer>,
+    pub(crate) ports: [Port; MAX_PORTS],
+    pub(crate) events: Events,
+    pub(crate) doorbell: Doorbell,
+    pub(crate) state: State,
+    pub(crate) next_look: u64,
+    pub(crate) statistics: Statistics,
+    /// Change bits of USBSTS that an interrupt handler has taken away.
+    pub(crate) latched: UsbSts,
+}
+
+impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
+    /// Looks at a controller and allocates its descriptors. The controller is not touched yet.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError::Probe`] when there is no controller, [`StartError::NoMemory`] or [`StartError::BadMemory`] when the
+    /// provider has no suitable descriptor memory.
+    pub fn new(registers: R, dma: D, platform: P) -> Result<Self, StartError> {
+        let registers = Operational::new(registers)?;
+        let size = Descriptors::<D::Coherent>::size(QUEUE_HEADS, QTDS);
+        let memory = dma.coherent(size)?;
+        let (bus, given) = (
+            crate::memory::Coherent::bus_address(&memory),
+            crate::memory::Coherent::size(&memory),
+        );
+        let memory = Descriptors::new(memory, QUEUE_HEADS, QTDS)
+            .ok_or(StartError::BadMemory { bus, size: given })?;
+        let (ring, tree) = (Ring::new(&memory), Tree::new(&memory));
+        Ok(Self {
+            registers,
+            dma,
+            platform,
+            memory: ManuallyDrop::new(memory),
+            ring,
+            tree,
+            pool: Pool::new(),
+            pipes: [const { Pipe::FREE }; QUEUE_HEADS],
+            transfers: Transfers::new(),
+            ports: [const { Port::new() }; MAX_PORTS],
+            events: Events::new(),
+            doorbell: Doorbell::Silent,
+            state: State::Stopped,
+            next_look: 0,
+            statistics: Statistics::default(),
+            latched: UsbSts(0),
+        })
+    }
+
+    /// Takes the controller over, whatever state it is in, and starts it.
+    ///
+    /// Waits for legacy firmware up to 1 s, for the halt up to 20 ms, for the reset up to 250 ms, for the start up to
+    /// 20 ms. All pipes of an earlier start are closed.
+    ///
+    /// # Errors
+    ///
+    /// Which of the waits was in vain.
+    pub fn start(&mut self) -> Result<(), StartError> {
+        self.take_from_firmware();
+        self.halt()?;
+        self.forget_everything();
+        self.reset()?;
+        self.platform.prepare(self.registers.raw());
+
+        self.ring = Ring::new(&self.memory);
+        self.tree = Tree::new(&self.memory);
+        self.registers.set_interrupts(UsbIntr(0));
+        self.registers.clear_status(UsbSts(UsbSts::CHANGES));
+        if self.registers.parameters().addressing_64() {
+            self.registers.set_segment(0);
+        }
+        self.registers.set_periodic_list(self.memory.frame_list());
+        self.registers.set_async_list(self.memory.qh_bus(HEAD));
+        let mut command = UsbCmd(0);
+        command.set_run(true);
+        command.set_async_enable(true);
+        command.set_interrupt_threshold(INTERRUPT_THRESHOLD);
+        self.registers.set_command(command);
+        if !self.wait(HALT_US, |this| !this.registers.status().halted()) {
+            return Err(StartError::RunTimeout(self.registers.status()));
+        }
+        self.state = State::Running;
+        self.doorbell = Doorbell::Silent;
+
+        self.registers.set_configured(true);
+        let now = self.platform.now_us();
+        for port in 0..self.registers.ports() {
+            let excluded = !self.platform.serves_port(port);
+            if let Some(entry) = self.ports.get_mut(usize::from(port)) {
+                entry.start(&self.registers, port, excluded, now);
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets the controller raise interrupts. Without this, call [`Ehci::poll`] often enough instead.
+    pub fn enable_interrupts(&mut self) {
+        let mut interrupts = UsbIntr(0);
+        interrupts.set_transfer(true);
+        interrupts.set_transfer_error(true);
+        interrupts.set_port_change(true);
+        interrupts.set_host_system_error(true);
+        interrupts.set_async_advance(true);
+        self.registers.set_interrupts(interrupts);
+    }
+
+    /// Stops the controller and gives its ports to the companions. Every transfer ends with
+    /// [`ControllerFailed`](crate::TransferError::ControllerFailed), every pipe is closed.
+    ///
+    /// Waits up to 20 ms for the halt and, if that fails, up to 250 ms for a reset.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError::HaltTimeout`] when the controller does not stop. What it may still touch is then never freed.
+    pub fn stop(&mut self) -> Result<(), StartError> {
+        let stopped = match self.halt() {
+            // A reset ends all activity as well (section 2.3.1, HCRESET).
+            Err(error) => self.reset().map_err(|_| error),
+            ok => ok,
+        };
+        if let Err(error) = stopped {
+            self.lose_everything();
+            return Err(error);
+        }
+        self.registers.set_configured(false);
+        self.platform.retire(self.registers.raw());
+        self.forget_everything();
+        self.state = State::Stopped;
+        Ok(())
+    }
+
+    /// Returns where the controller is in its life.
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// Returns the registers.
+    pub fn registers(&self) -> &Operational<R> {
+        &self.registers
+    }
+
+    /// Returns the provider of DMA memory.
+    pub fn dma(&self) -> &D {
+        &self.dma
+    }
+
+    /// Returns the machine around the controller.
+    pub fn platform(&self) -> &P {
+        &self.platform
+    }
+
+    /// Returns the counters.
+    pub fn statistics(&self) -> Statistics {
+        self.statistics
+    }
+
+    /// Takes the oldest thing that happened on a port and was not taken yet.
+    pub fn take_port_event(&mut self) -> Option<PortEvent> {
+        self.events.take()
+    }
+
+    /// Leaves a waker to be woken at the next port event.
+    pub fn watch_ports(&mut self, waker: &Waker) {
+        self.events.watch(waker);
+    }
+
+    /// Takes a waker whose transfer ended or whose port event came.
+    ///
+    /// Call until it returns nothing after [`Ehci::poll`], and wake each: wakers run foreign code, which must not find
+    /// the driver in the middle of its work.
+    pub fn take_woken(&mut self) -> Option<Waker> {
+        self.events
+            .take_woken()
+            .or_else(|| self.transfers.take_woken())
+    }
+
+    /// Records change bits of USBSTS that an interrupt handler read and cleared, for the next [`Ehci::poll`].
+    pub fn latch(&mut self, status: UsbSts) {
+        self.latched.0 |= status.0 & UsbSts::CHANGES;
+    }
+
+    fn take_from_firmware(&self) {
+        const LEGACY: u32 = 1;
+        const BIOS_OWNED: u32 = 1 << 16;
+        const OS_OWNED: u32 = 1 << 24;
+        // A broken list could be circular; there is no room for more than this.
+        const MAX_CAPABILITIES: usize = 48;
+        let mut offset = self.registers.parameters().extended_capabilities() as u8;
+        for _ in 0..MAX_CAPABILITIES {
+            let Some(word) = (offset >= 0x40)
+                .then(|| self.platform.read_config(offset))
+                .flatten()
+            else {
+                return;
+            };
+            if word & 0xff == LEGACY {
+                self.platform.write_config(offset, word | OS_OWNED);
+                let released = |this: &Self| {
+                    this.platform
+                        .read_config(offset)
+                        .is_none_or(|w| w & BIOS_OWNED == 0)
+                };
+                if !self.wait(HANDOFF_US, released) {
+                    // Firmware that does not answer is not there any more.
+                    self.platform
+                        .write_config(offset, word & !BIOS_OWNED | OS_OWNED);
+                }
+                // No more system management interrupts, and the pending ones cleared (section 2.1.8).
+                self.platform
+                    .write_config(offset.wrapping_add(4), 0xe000_0000);
+            }
+            offset = (word >> 8) as u8;
+        }
+    }
+
+    fn halt(&self) -> Result<(), StartError> {
+        self.registers.set_interrupts(UsbIntr(0));
+        let mut command = self.registers.command();
+        command.set_run(false);
+        command.set_async_enable(false);
+        command.set_periodic_enable(false);
+        command.set_doorbell(false);
+        self.registers.set_command(command);
+        if self.wait(HALT_US, |this| this.registers.status().halted()) {
+            Ok(())
+        } else {
+            Err(StartError::HaltTimeout(self.registers.status()))
+        }
+    }
+
+    fn reset(&self) -> Result<(), StartError> {
+        let mut command = UsbCmd(0);
+        command.set_reset(true);
+        self.registers.set_command(command);
+        if self.wait(RESET_US, |this| !this.registers.command().reset()) {
+            Ok(())
+        } else {
+            Err(StartError::ResetTimeout(self.registers.command()))
+        }
+    }
+
+    /// Waits for a condition; it is looked at once more after the time is up, so that a long pause of the CPU is no
+    /// reason to give up.
+    fn wait(&self, limit_us: u64, done: impl Fn(&Self) -> bool) -> bool {
+        let start = self.platform.now_us();
+        loop {
+            let late = self.platform.now_us().saturating_sub(start) > limit_us;
+            if done(self) {
+                return true;
+            }
+            if late {
+                return false;
+            }
+            core::hint::spin_loop();
+        }
+    }
+}
+
+impl<R: Registers, D: Dma, P: Platform> Drop for Ehci<R, D, P> {
+    fn drop(&mut self) {
+        if self.state == State::Stopped || self.state != State::Runaway && self.stop().is_ok() {
+            // SAFETY: the controller has stopped and will not touch its descriptors again; nothing uses them after this.
+            unsafe { ManuallyDrop::drop(&mut self.memory) }
+        }
+    }
+}
+
+/// Port events that nobody has taken yet.
+#[derive(Debug)]
+pub(crate) struct Events {
+    queue: [Option<PortEvent>; Self::DEPTH],
+    waker: Option<Waker>,
+    woken: bool,
+}
+
+impl Events {
+    const DEPTH: usize = 2 * MAX_PORTS;
+
+    const fn new() -> Self {
+        Self {
+            queue: [None; Self::DEPTH],
+            waker: None,
+            woken: false,
+        }
+    }
+
+    /// Appends an event. When there is no room, the oldest one goes: the newest tell the state of their port.
+    pub(crate) fn push(&mut self, event: PortEvent) {
+        if self.queue.iter().all(Option::is_some) {
+            self.take();
+        }
+        if let Some(free) = self.queue.iter_mut().find(|entry| entry.is_none()) {
+            *free = Some(event);
+        }
+        self.woken = true;
+    }
+
+    fn take(&mut self) -> Option<PortEvent> {
+        let [first, rest @ ..] = &mut self.queue;
+        let taken = first.take();
+        if taken.is_some() {
+            *first = rest.first_mut().and_then(Option::take);
+            rest.rotate_left(1);
+        }
+        taken
+    }
+
+    fn watch(&mut self, waker: &Waker) {
+        match &mut self.waker {
+            Some(known) => known.clone_from(waker),
+            none => *none = Some(waker.clone()),
+        }
+    }
+
+    fn take_woken(&mut self) -> Option<Waker> {
+        if core::mem::take(&mut self.woken) {
+            self.waker.take()
+        } else {
+            None
+        }
+    }
+}

@@ -1,0 +1,381 @@
+//! Descriptors as the controller reads them: queue heads (QH), transfer descriptors (qTD) and the frame list.
+//!
+//! All are little-endian 32-bit words in coherent memory, laid out for controllers with 32-bit and with 64-bit buffer
+//! pointers alike: the upper halves (appendix B) are present and zero. Section numbers are those of the EHCI
+//! specification, revision 1.0.
+
+use crate::memory::Coherent;
+use bitfield::bitfield;
+use core::sync::atomic::{Ordering, fence};
+
+/// Entries of the frame list: the default size, since it is not known whether Hollywood's can be changed.
+pub const FRAMES: usize = 1024;
+/// Pages that one qTD reaches (section 3.5.4).
+const PAGES: u32 = 5;
+const PAGE: u32 = 4096;
+
+bitfield! {
+    /// A link to a descriptor (sections 3.1, 3.5.1, 3.6.1).
+    #[derive(Clone, Copy, PartialEq, Eq)]
+    pub struct Link(pub u32);
+    impl Debug;
+    /// Terminate: the rest is meaningless.
+    pub terminate, _: 0;
+    /// What is linked to: 0 iTD, 1 QH, 2 siTD, 3 FSTN. Zero in links between qTDs.
+    pub kind, _: 2, 1;
+}
+
+impl Link {
+    /// A link that leads nowhere.
+    pub const NONE: Self = Self(1);
+
+    /// Returns a link to a queue head.
+    pub const fn queue_head(bus: u32) -> Self {
+        Self(bus | 1 << 1)
+    }
+
+    /// Returns a link to a qTD.
+    pub const fn transfer(bus: u32) -> Self {
+        Self(bus)
+    }
+
+    /// Returns the bus address linked to.
+    pub const fn bus_address(self) -> u32 {
+        self.0 & !0x1f
+    }
+}
+
+/// Packet identifier of a qTD (section 3.5.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pid {
+    /// Host to device.
+    Out = 0,
+    /// Device to host.
+    In = 1,
+    /// The start of a control transfer.
+    Setup = 2,
+}
+
+bitfield! {
+    /// The token word of a qTD and of a queue head's overlay (section 3.5.3).
+    #[derive(Clone, Copy, Default, PartialEq, Eq)]
+    pub struct Token(pub u32);
+    impl Debug;
+    /// High speed: ping the endpoint before the next OUT.
+    pub ping, set_ping: 0;
+    /// Split transactions: a complete-split is due.
+    pub split, set_split: 1;
+    /// Split transactions: a complete-split was missed.
+    pub missed_microframe, set_missed_microframe: 2;
+    /// Timeout, bad CRC or bad PID.
+    pub transaction_error, set_transaction_error: 3;
+    /// The device sent more than it may.
+    pub babble, set_babble: 4;
+    /// The controller could not keep up with its memory.
+    pub data_buffer_error, set_data_buffer_error: 5;
+    /// The queue stopped because of an error.
+    pub halted, set_halted: 6;
+    /// The controller may execute this.
+    pub active, set_active: 7;
+    /// Packet identifier.
+    pub pid, set_pid: 9, 8;
+    /// Errors that remain before the queue halts; zero at the start means no limit.
+    pub errors, set_errors: 11, 10;
+    /// Page of the current buffer pointer.
+    pub page, set_page: 14, 12;
+    /// Interrupt on completion.
+    pub interrupt, set_interrupt: 15;
+    /// Bytes left to transfer.
+    pub bytes, set_bytes: 30, 16;
+    /// Data toggle.
+    pub toggle, set_toggle: 31;
+}
+
+impl Token {
+    /// Returns the token of an executable qTD: active, three errors allowed.
+    pub fn new(pid: Pid, bytes: u32, toggle: bool) -> Self {
+        let mut token = Self(0);
+        token.set_active(true);
+        token.set_errors(3);
+        token.set_pid(pid as u32);
+        token.set_bytes(bytes);
+        token.set_toggle(toggle);
+        token
+    }
+}
+
+bitfield! {
+    /// Endpoint characteristics of a queue head (section 3.6.2, table 3-19).
+    #[derive(Clone, Copy, Default, PartialEq, Eq)]
+    pub struct Characteristics(pub u32);
+    impl Debug;
+    /// Device address.
+    pub address, set_address: 6, 0;
+    /// Inactivate on next transaction; full- and low-speed periodic only.
+    pub inactivate, set_inactivate: 7;
+    /// Endpoint number.
+    pub endpoint, set_endpoint: 11, 8;
+    /// Speed: 0 full, 1 low, 2 high.
+    pub speed, set_speed: 13, 12;
+    /// The toggle comes from the qTD (1) rather than from the overlay (0).
+    pub toggle_control, set_toggle_control: 14;
+    /// Head of the reclamation list.
+    pub head, set_head: 15;
+    /// Maximum packet size in bytes, at most 1024.
+    pub max_packet, set_max_packet: 26, 16;
+    /// A control endpoint that is not high speed.
+    pub control, set_control: 27;
+    /// NAK count reload.
+    pub nak_reload, set_nak_reload: 31, 28;
+}
+
+bitfield! {
+    /// Endpoint capabilities of a queue head (section 3.6.2, table 3-20).
+    #[derive(Clone, Copy, Default, PartialEq, Eq)]
+    pub struct Capabilities(pub u32);
+    impl Debug;
+    /// Microframes in which to start; zero in the asynchronous schedule.
+    pub start_mask, set_start_mask: 7, 0;
+    /// Microframes in which to complete a split.
+    pub complete_mask, set_complete_mask: 15, 8;
+    /// Address of the hub with the transaction translator.
+    pub hub_address, set_hub_address: 22, 16;
+    /// Port of that hub.
+    pub hub_port, set_hub_port: 29, 23;
+    /// Transactions per microframe, 1 to 3.
+    pub mult, set_mult: 31, 30;
+}
+
+/// Byte offsets in a qTD (section 3.5, appendix B.2).
+pub mod qtd {
+    /// Next qTD.
+    pub const NEXT: usize = 0x00;
+    /// Next qTD after a short packet.
+    pub const ALTERNATE: usize = 0x04;
+    /// Token.
+    pub const TOKEN: usize = 0x08;
+    /// First of five buffer pointers.
+    pub const BUFFER: usize = 0x0c;
+    /// First of five upper halves.
+    pub const BUFFER_HIGH: usize = 0x20;
+    /// Distance between qTDs; a power of two, so that none straddles a page.
+    pub const STRIDE: usize = 64;
+}
+
+/// Byte offsets in a queue head (section 3.6, appendix B.3).
+pub mod qh {
+    /// Next queue head of the schedule.
+    pub const HORIZONTAL: usize = 0x00;
+    /// Endpoint characteristics.
+    pub const CHARACTERISTICS: usize = 0x04;
+    /// Endpoint capabilities.
+    pub const CAPABILITIES: usize = 0x08;
+    /// The qTD that the overlay came from.
+    pub const CURRENT: usize = 0x0c;
+    /// Overlay: next qTD.
+    pub const NEXT: usize = 0x10;
+    /// Overlay: next qTD after a short packet, and the NAK counter in bits 4:1.
+    pub const ALTERNATE: usize = 0x14;
+    /// Overlay: token.
+    pub const TOKEN: usize = 0x18;
+    /// Overlay: first of five buffer pointers.
+    pub const BUFFER: usize = 0x1c;
+    /// Overlay: first of five upper halves.
+    pub const BUFFER_HIGH: usize = 0x30;
+    /// Bytes behind the controller's part: the setup packet of a control endpoint, in a cache line of its own.
+    pub const SETUP: usize = 0x60;
+    /// Distance between queue heads; a power of two, so that none straddles a page.
+    pub const STRIDE: usize = 128;
+}
+
+/// Returns how many bytes one qTD can move from a bus address on, cut to whole packets unless the rest fits.
+///
+/// Five pages, the first of which may begin in the middle (section 3.5.4). Every qTD but a transfer's last moves whole
+/// packets, since a short one would end the transfer (section 4.10.6).
+pub fn qtd_capacity(bus: u32, remaining: u32, max_packet: u32) -> u32 {
+    let reach = PAGES * PAGE - bus % PAGE;
+    if remaining <= reach {
+        remaining
+    } else {
+        reach - reach % max_packet.max(1)
+    }
+}
+
+/// The block of coherent memory with the frame list, the queue heads and the qTDs, by number.
+///
+/// Numbers beyond the block read as zero and are not written: a mistake cannot touch foreign memory.
+#[derive(Debug)]
+pub struct Descriptors<M> {
+    memory: M,
+    queue_heads: usize,
+    transfers: usize,
+}
+
+/// Number of a queue head in [`Descriptors`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Qh(pub u8);
+
+/// Number of a qTD in [`Descriptors`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Qtd(pub u8);
+
+impl<M: Coherent> Descriptors<M> {
+    /// Returns the bytes that the descriptors take.
+    pub const fn size(queue_heads: usize, transfers: usize) -> usize {
+        4 * FRAMES + queue_heads * qh::STRIDE + transfers * qtd::STRIDE
+    }
+
+    /// Takes zeroed memory of [`Descriptors::size`] bytes, aligned to 4096 on the bus.
+    ///
+    /// Returns nothing if the memory is smaller or not aligned.
+    pub fn new(memory: M, queue_heads: usize, transfers: usize) -> Option<Self> {
+        let fits = memory.size() >= Self::size(queue_heads, transfers)
+            && memory.bus_address().is_multiple_of(PAGE);
+        fits.then_some(Self {
+            memory,
+            queue_heads,
+            transfers,
+        })
+    }
+
+    /// Returns the bus address of the frame list.
+    pub fn frame_list(&self) -> u32 {
+        self.memory.bus_address()
+    }
+
+    /// Sets an entry of the frame list, if it differs.
+    pub fn set_frame(&self, frame: usize, link: Link) {
+        if frame < FRAMES && self.memory.load(4 * frame) != link.0 {
+            self.memory.store(4 * frame, link.0);
+        }
+    }
+
+    /// Reads an entry of the frame list.
+    pub fn frame(&self, frame: usize) -> Link {
+        if frame < FRAMES {
+            Link(self.memory.load(4 * frame))
+        } else {
+            Link::NONE
+        }
+    }
+
+    /// Returns the bus address of a queue head.
+    pub fn qh_bus(&self, qh: Qh) -> u32 {
+        self.memory
+            .bus_address()
+            .wrapping_add(self.qh_offset(qh) as u32)
+    }
+
+    /// Returns the bus address of a queue head's setup packet.
+    pub fn setup_bus(&self, qh: Qh) -> u32 {
+        self.qh_bus(qh).wrapping_add(qh::SETUP as u32)
+    }
+
+    /// Returns the bus address of a qTD.
+    pub fn qtd_bus(&self, qtd: Qtd) -> u32 {
+        self.memory
+            .bus_address()
+            .wrapping_add(self.qtd_offset(qtd) as u32)
+    }
+
+    /// Loads a word of a queue head.
+    pub fn load_qh(&self, qh: Qh, field: usize) -> u32 {
+        if usize::from(qh.0) < self.queue_heads {
+            self.memory.load(self.qh_offset(qh) + field)
+        } else {
+            0
+        }
+    }
+
+    /// Stores a word of a queue head.
+    pub fn store_qh(&self, qh: Qh, field: usize, value: u32) {
+        if usize::from(qh.0) < self.queue_heads {
+            self.memory.store(self.qh_offset(qh) + field, value);
+        }
+    }
+
+    /// Loads a word of a qTD.
+    pub fn load_qtd(&self, qtd: Qtd, field: usize) -> u32 {
+        if usize::from(qtd.0) < self.transfers {
+            self.memory.load(self.qtd_offset(qtd) + field)
+        } else {
+            0
+        }
+    }
+
+    /// Stores a word of a qTD.
+    pub fn store_qtd(&self, qtd: Qtd, field: usize, value: u32) {
+        if usize::from(qtd.0) < self.transfers {
+            self.memory.store(self.qtd_offset(qtd) + field, value);
+        }
+    }
+
+    /// Returns a qTD's token.
+    pub fn token(&self, qtd: Qtd) -> Token {
+        Token(self.load_qtd(qtd, qtd::TOKEN))
+    }
+
+    /// Returns the token of a queue head's overlay.
+    pub fn overlay_token(&self, qh: Qh) -> Token {
+        Token(self.load_qh(qh, qh::TOKEN))
+    }
+
+    /// Writes every word of a queue head, inactive and with nothing to do.
+    ///
+    /// `halted` keeps the controller from ever advancing the queue: for heads and dummies.
+    pub fn init_qh(
+        &self,
+        qh: Qh,
+        characteristics: Characteristics,
+        capabilities: Capabilities,
+        halted: bool,
+    ) {
+        for field in (0..qh::STRIDE).step_by(4) {
+            self.store_qh(qh, field, 0);
+        }
+        let mut token = Token(0);
+        token.set_halted(halted);
+        self.store_qh(qh, qh::HORIZONTAL, Link::NONE.0);
+        self.store_qh(qh, qh::CHARACTERISTICS, characteristics.0);
+        self.store_qh(qh, qh::CAPABILITIES, capabilities.0);
+        self.store_qh(qh, qh::NEXT, Link::NONE.0);
+        self.store_qh(qh, qh::ALTERNATE, Link::NONE.0);
+        self.store_qh(qh, qh::TOKEN, token.0);
+    }
+
+    /// Writes a qTD that stops the queue: inactive, leading nowhere.
+    pub fn init_dummy(&self, qtd: Qtd) {
+        self.store_qtd(qtd, qtd::TOKEN, 0);
+        self.store_qtd(qtd, qtd::NEXT, Link::NONE.0);
+        self.store_qtd(qtd, qtd::ALTERNATE, Link::NONE.0);
+    }
+
+    /// Writes the buffer pointers of a qTD for contiguous data at a bus address (section 3.5.4).
+    pub fn set_buffer(&self, qtd: Qtd, bus: u32) {
+        let page = bus & !(PAGE - 1);
+        for index in 0..PAGES {
+            let pointer = if index == 0 {
+                bus
+            } else {
+                page.wrapping_add(index * PAGE)
+            };
+            self.store_qtd(qtd, qtd::BUFFER + 4 * index as usize, pointer);
+            self.store_qtd(qtd, qtd::BUFFER_HIGH + 4 * index as usize, 0);
+        }
+    }
+
+    /// Orders all earlier stores before all later ones, as the controller sees them.
+    pub fn barrier(&self) {
+        fence(Ordering::SeqCst);
+    }
+
+    fn qh_offset(&self, qh: Qh) -> usize {
+        4 * FRAMES + usize::from(qh.0) * qh::STRIDE
+    }
+
+    fn qtd_offset(&self, qtd: Qtd) -> usize {
+        4 * FRAMES + self.queue_heads * qh::STRIDE + usize::from(qtd.0) * qtd::STRIDE
+    }
+}

@@ -1,0 +1,269 @@
+//! Progress: what the controller has done since the last look, and what is due by the clock.
+
+use crate::QUEUE_HEADS;
+use crate::controller::{Doorbell, Ehci, PortEvent, State};
+use crate::error::TransferError;
+use crate::layout::Qh;
+use crate::memory::Dma;
+use crate::pipe::Stage;
+use crate::platform::Platform;
+use crate::port::PortChange;
+use crate::registers::{Registers, UsbSts};
+
+/// An unanswered doorbell is taken for lost after this time.
+const DOORBELL_US: u64 = 10_000;
+/// A schedule that was switched off stops within this time.
+const SCHEDULE_US: u64 = 20_000;
+/// Everything is looked at this often, also without an interrupt, since interrupts get lost.
+const WATCHDOG_US: u64 = 100_000;
+
+impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
+    /// Makes progress: takes note of completed transfers, released queue heads, port changes and expired times.
+    ///
+    /// Call it after an interrupt, and at the latest at [`Ehci::next_deadline`]; more often does no harm. Does not wait,
+    /// except after a failure of the controller, for it to halt.
+    pub fn poll(&mut self) {
+        if self.state != State::Running {
+            return;
+        }
+        let now = self.platform.now_us();
+        let seen = self.registers.status();
+        if seen.0 & UsbSts::CHANGES != 0 {
+            // Cleared before memory is looked at: what happens from now on sets them again.
+            self.registers.clear_status(seen);
+        }
+        let status = UsbSts(seen.0 | core::mem::take(&mut self.latched).0);
+        if status.host_system_error() || seen.halted() {
+            self.fail();
+            return;
+        }
+        self.step_doorbell(status, now);
+        for qh in (2..QUEUE_HEADS as u8).map(Qh) {
+            let Some(pipe) = self.pipe(qh) else { continue };
+            if pipe.free_at.is_some_and(|at| now >= at) {
+                self.left(qh);
+            } else if pipe.stage == Stage::Open && pipe.oldest.is_some() {
+                self.complete(qh);
+            }
+        }
+        self.step_ports(status.port_change() || now >= self.next_look, now);
+        if now >= self.next_look {
+            self.next_look = now + WATCHDOG_US;
+        }
+        self.expire(now);
+        self.ring_doorbell(now);
+    }
+
+    /// Returns the time, by the platform's clock, at which [`Ehci::poll`] has something to do at the latest.
+    pub fn next_deadline(&self) -> u64 {
+        let doorbell = match self.doorbell {
+            Doorbell::Silent => None,
+            Doorbell::Rung { at } => Some(at + DOORBELL_US),
+            // The end of the schedule raises no interrupt.
+            Doorbell::Stopping { .. } => Some(self.platform.now_us() + 1_000),
+        };
+        let ports = self.ports.iter().filter_map(crate::port::Port::deadline);
+        let pipes = self.pipes.iter().filter_map(|pipe| pipe.free_at);
+        let timeouts = self.next_expiry();
+        ports
+            .chain(pipes)
+            .chain(doorbell)
+            .chain(timeouts)
+            .fold(self.next_look, u64::min)
+    }
+
+    /// Begins the reset of a port whose device is attached; [`PortChange::Enabled`] or another change tells how it ended.
+    ///
+    /// After it, the device answers at address zero. Only one device may do that at a time, which is for the caller to see
+    /// to. Pipes to devices on this port end as if it was unplugged. Returns false if there is no device.
+    pub fn reset_port(&mut self, port: u8) -> bool {
+        let now = self.platform.now_us();
+        let Some(entry) = self.ports.get_mut(usize::from(port)) else {
+            return false;
+        };
+        if self.state != State::Running
+            || port >= self.registers.ports()
+            || !entry.reset(&self.registers, port, now)
+        {
+            return false;
+        }
+        self.disconnect(port);
+        true
+    }
+
+    /// Disables a port, so that its device hears nothing until the port is reset.
+    pub fn disable_port(&mut self, port: u8) {
+        if port < self.registers.ports()
+            && let Some(entry) = self.ports.get_mut(usize::from(port))
+        {
+            entry.disable(&self.registers, port);
+            self.disconnect(port);
+        }
+    }
+
+    /// Suspends an enabled port. Its pipes must be idle. Returns false if it is not enabled.
+    pub fn suspend_port(&mut self, port: u8) -> bool {
+        let entry = self.ports.get_mut(usize::from(port));
+        entry.is_some_and(|entry| {
+            port < self.registers.ports() && entry.suspend(&self.registers, port)
+        })
+    }
+
+    /// Begins to resume a suspended port; [`PortChange::Resumed`] tells when it is done. A device that wakes up by itself
+    /// has the same effect. Returns false if the port is not suspended.
+    pub fn resume_port(&mut self, port: u8) -> bool {
+        let now = self.platform.now_us();
+        let entry = self.ports.get_mut(usize::from(port));
+        entry.is_some_and(|entry| {
+            port < self.registers.ports() && entry.resume(&self.registers, port, now)
+        })
+    }
+
+    /// Whether a port is enabled: it has a high-speed device that was reset.
+    pub fn is_port_enabled(&self, port: u8) -> bool {
+        self.ports
+            .get(usize::from(port))
+            .is_some_and(crate::port::Port::is_enabled)
+    }
+
+    fn step_ports(&mut self, changed: bool, now: u64) {
+        for port in 0..self.registers.ports() {
+            let Some(entry) = self.ports.get_mut(usize::from(port)) else {
+                continue;
+            };
+            if !changed && entry.deadline().is_none() {
+                continue;
+            }
+            if let Some(change) = entry.step(&self.registers, port, now) {
+                if matches!(
+                    change,
+                    PortChange::Detached | PortChange::OverCurrent | PortChange::Disabled
+                ) {
+                    self.disconnect(port);
+                }
+                self.events.push(PortEvent { port, change });
+            }
+        }
+    }
+
+    /// Ends all transfers of the devices on a port: a controller never reports a device that is not there any more.
+    fn disconnect(&mut self, port: u8) {
+        for qh in (2..QUEUE_HEADS as u8).map(Qh) {
+            let Some(pipe) = self.pipe_mut(qh) else {
+                continue;
+            };
+            let here = pipe
+                .endpoint
+                .is_some_and(|endpoint| endpoint.root_port == Some(port));
+            if here && pipe.stage != Stage::Free {
+                pipe.gone = true;
+                self.leave(qh, Stage::Aborting(TransferError::Disconnected));
+            }
+        }
+    }
+
+    fn step_doorbell(&mut self, status: UsbSts, now: u64) {
+        match self.doorbell {
+            Doorbell::Silent => return,
+            Doorbell::Rung { .. } if status.async_advance() => {}
+            Doorbell::Rung { at } if now.saturating_sub(at) >= DOORBELL_US => {
+                self.statistics.doorbells_lost = self.statistics.doorbells_lost.wrapping_add(1);
+                // The controller clears the bit when it answers (section 2.3.1): then only the interrupt got lost. Else
+                // the schedule is switched off, after which it holds no queue head either.
+                let mut command = self.registers.command();
+                if command.doorbell() {
+                    command.set_doorbell(false);
+                    command.set_async_enable(false);
+                    self.registers.set_command(command);
+                    self.doorbell = Doorbell::Stopping { at: now };
+                    return;
+                }
+            }
+            Doorbell::Rung { .. } => return,
+            Doorbell::Stopping { at } => {
+                if self.registers.status().async_running() {
+                    if now.saturating_sub(at) >= SCHEDULE_US {
+                        self.fail();
+                    }
+                    return;
+                }
+                let mut command = self.registers.command();
+                command.set_async_enable(true);
+                self.registers.set_command(command);
+            }
+        }
+        let mut command = self.registers.command();
+        if command.doorbell() {
+            // Some controllers leave it to software (hardware notes, section 3.8).
+            command.set_doorbell(false);
+            self.registers.set_command(command);
+        }
+        let stopping = matches!(self.doorbell, Doorbell::Stopping { .. });
+        self.doorbell = Doorbell::Silent;
+        let released = if stopping {
+            self.ring.stopped()
+        } else {
+            self.ring.answered()
+        };
+        for qh in released {
+            self.left(qh);
+        }
+    }
+
+    fn ring_doorbell(&mut self, now: u64) {
+        if self.doorbell != Doorbell::Silent || !self.ring.wants_doorbell() {
+            return;
+        }
+        // A stale answer must not be taken for the one to come.
+        let mut answer = UsbSts(0);
+        answer.set_async_advance(true);
+        self.registers.clear_status(answer);
+        self.latched.set_async_advance(false);
+        self.ring.ring();
+        let mut command = self.registers.command();
+        command.set_doorbell(true);
+        self.registers.set_command(command);
+        self.doorbell = Doorbell::Rung { at: now };
+        self.statistics.doorbells = self.statistics.doorbells.wrapping_add(1);
+    }
+
+    /// Stops a controller that failed; everything on it ends.
+    fn fail(&mut self) {
+        match self.stop() {
+            Ok(()) => self.state = State::Failed,
+            Err(_) => self.state = State::Runaway,
+        }
+    }
+
+    /// Ends and frees everything, on a controller that has stopped.
+    pub(crate) fn forget_everything(&mut self) {
+        self.ring.stopped();
+        for qh in (2..QUEUE_HEADS as u8).map(Qh) {
+            self.end_all(
+                qh,
+                TransferError::ControllerFailed,
+                TransferError::ControllerFailed,
+            );
+            if let Some(pipe) = self.pipe_mut(qh) {
+                pipe.free_at = None;
+            }
+            self.free(qh);
+        }
+        for port in 0..self.registers.ports() {
+            if let Some(entry) = self.ports.get_mut(usize::from(port))
+                && entry.lose()
+            {
+                self.events.push(PortEvent {
+                    port,
+                    change: PortChange::Detached,
+                });
+            }
+        }
+    }
+
+    /// Gives up everything that a controller which does not stop may still touch.
+    pub(crate) fn lose_everything(&mut self) {
+        self.state = State::Runaway;
+        self.lose_transfers();
+    }
+}

@@ -1,0 +1,200 @@
+//! DMA memory in which every byte is either allocated or poison: a controller that touches what was freed is caught.
+
+use crate::layout::Descriptors;
+use crate::memory::{Buffer, Coherent, Dma, NoMemory};
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+pub const BASE: u32 = 0x1234_5000;
+const POISON: u8 = 0xdd;
+
+#[derive(Debug)]
+pub struct Ram {
+    bytes: RefCell<Vec<u8>>,
+    /// Start and length of what is allocated, in units of bytes from the base.
+    live: RefCell<BTreeMap<usize, usize>>,
+    /// Bytes that data buffers may take together.
+    pub limit: Cell<usize>,
+}
+
+impl Ram {
+    pub fn new() -> Rc<Self> {
+        Rc::new(Self {
+            bytes: RefCell::new(vec![POISON; 64 << 20]),
+            live: RefCell::default(),
+            limit: Cell::new(usize::MAX),
+        })
+    }
+
+    fn allocate(&self, size: usize, align: usize) -> Option<usize> {
+        let mut live = self.live.borrow_mut();
+        let mut at = 0;
+        for (&start, &length) in live.iter() {
+            if at + size <= start {
+                break;
+            }
+            at = (start + length).next_multiple_of(align);
+        }
+        if at + size > self.bytes.borrow().len() {
+            return None;
+        }
+        live.insert(at, size.max(1).next_multiple_of(32));
+        Some(at)
+    }
+
+    fn free(&self, at: usize) {
+        let size = self.live.borrow_mut().remove(&at).expect("freed once");
+        self.bytes.borrow_mut()[at..at + size].fill(POISON);
+    }
+
+    /// Number of allocations.
+    pub fn allocations(&self) -> usize {
+        self.live.borrow().len()
+    }
+
+    fn check(&self, bus: u32, size: usize) -> usize {
+        let at = bus.wrapping_sub(BASE) as usize;
+        let live = self.live.borrow();
+        let (start, length) = live.range(..=at).next_back().unwrap_or((&0, &0));
+        assert!(
+            at >= *start && at + size <= start + length,
+            "the controller touches {size} bytes at {bus:#010x}, which nobody gave it"
+        );
+        at
+    }
+
+    /// A controller's read.
+    pub fn read(&self, bus: u32, into: &mut [u8]) {
+        let at = self.check(bus, into.len());
+        into.copy_from_slice(&self.bytes.borrow()[at..at + into.len()]);
+    }
+
+    /// A controller's write.
+    pub fn write(&self, bus: u32, from: &[u8]) {
+        let at = self.check(bus, from.len());
+        self.bytes.borrow_mut()[at..at + from.len()].copy_from_slice(from);
+    }
+
+    pub fn read_word(&self, bus: u32) -> u32 {
+        let mut word = [0; 4];
+        self.read(bus, &mut word);
+        u32::from_le_bytes(word)
+    }
+
+    pub fn write_word(&self, bus: u32, value: u32) {
+        self.write(bus, &value.to_le_bytes());
+    }
+}
+
+/// A block of descriptor memory.
+#[derive(Debug)]
+pub struct Block {
+    ram: Rc<Ram>,
+    at: usize,
+    size: usize,
+}
+
+impl Coherent for Block {
+    fn bus_address(&self) -> u32 {
+        BASE + self.at as u32
+    }
+
+    fn size(&self) -> usize {
+        self.size
+    }
+
+    fn load(&self, offset: usize) -> u32 {
+        assert!(offset.is_multiple_of(4) && offset + 4 <= self.size);
+        let at = self.at + offset;
+        u32::from_le_bytes(self.ram.bytes.borrow()[at..at + 4].try_into().unwrap())
+    }
+
+    fn store(&self, offset: usize, value: u32) {
+        assert!(offset.is_multiple_of(4) && offset + 4 <= self.size);
+        let at = self.at + offset;
+        self.ram.bytes.borrow_mut()[at..at + 4].copy_from_slice(&value.to_le_bytes());
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        self.ram.free(self.at);
+    }
+}
+
+/// A data buffer; always a copy elsewhere.
+#[derive(Debug)]
+pub struct Slot {
+    ram: Rc<Ram>,
+    at: usize,
+    size: usize,
+}
+
+impl Buffer for Slot {
+    fn bus_address(&self) -> u32 {
+        BASE + self.at as u32
+    }
+
+    fn size(&self) -> usize {
+        self.size
+    }
+
+    fn copy_received(&mut self, into: &mut [u8]) {
+        let size = into.len();
+        into.copy_from_slice(&self.ram.bytes.borrow()[self.at..self.at + size]);
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.ram
+            .limit
+            .set(self.ram.limit.get().saturating_add(self.size));
+        self.ram.free(self.at);
+    }
+}
+
+impl Dma for Rc<Ram> {
+    type Coherent = Block;
+    type Buffer = Slot;
+
+    fn coherent(&self, size: usize) -> Result<Block, NoMemory> {
+        let at = self.allocate(size, 4096).ok_or(NoMemory { size })?;
+        self.bytes.borrow_mut()[at..at + size].fill(0);
+        Ok(Block {
+            ram: self.clone(),
+            at,
+            size,
+        })
+    }
+
+    fn outgoing(&self, data: &[u8]) -> Result<Slot, NoMemory> {
+        let slot = self.incoming(data.len())?;
+        self.bytes.borrow_mut()[slot.at..slot.at + data.len()].copy_from_slice(data);
+        Ok(slot)
+    }
+
+    fn incoming(&self, size: usize) -> Result<Slot, NoMemory> {
+        let left = self
+            .limit
+            .get()
+            .checked_sub(size)
+            .ok_or(NoMemory { size })?;
+        // As a bounce pool does: page alignment for what is larger than a page.
+        let align = if size > 4096 { 4096 } else { 32 };
+        let at = self.allocate(size, align).ok_or(NoMemory { size })?;
+        self.limit.set(left);
+        Ok(Slot {
+            ram: self.clone(),
+            at,
+            size,
+        })
+    }
+}
+
+pub fn descriptors() -> Descriptors<Block> {
+    let size = Descriptors::<Block>::size(crate::QUEUE_HEADS, crate::QTDS);
+    let block = Ram::new().coherent(size).unwrap();
+    Descriptors::new(block, crate::QUEUE_HEADS, crate::QTDS).unwrap()
+}
