@@ -330,6 +330,28 @@ fn a_truncated_image_is_an_error_with_the_volume_named() {
 }
 
 #[test]
+fn a_damaged_boot_sector_is_an_error_with_the_volume_named() {
+    let mut image = Image::new(&tree());
+    image.data[16] = 9; // Number of FATs.
+    let outcome = image.run();
+    assert_eq!(outcome.volumes()[0].0, "unknown");
+    let error = (None, Some(0), "BPB fat_count must be 1 or 2".to_string());
+    assert_eq!(outcome.errors(), [error]);
+}
+
+#[test]
+fn a_file_system_that_only_looks_similar_is_unknown_and_no_error() {
+    let mut image = vec![0; 1 << 20];
+    // The start of an NTFS boot sector: its sizes of sectors and clusters are where FAT's are.
+    image[..16].copy_from_slice(b"\xEB\x52\x90NTFS    \x00\x02\x08\x00\x00");
+    image[42] = 4;
+    image[510..512].copy_from_slice(&[0x55, 0xAA]);
+    let outcome = run(&mut RamStick::new(512, image));
+    assert_eq!(outcome.errors(), []);
+    assert_eq!(outcome.volumes()[0].0, "unknown");
+}
+
+#[test]
 fn a_stick_that_claims_more_than_it_has_gives_errors_and_ends() {
     let mut stick = RamStick::new(512, Image::new(&tree()).data);
     stick.data.truncate(1 << 20);

@@ -55,9 +55,13 @@ impl Fat {
             .await?;
         let geometry = match parse_boot(&boot) {
             Ok(geometry) => geometry,
-            // A jump and the signature are not enough to call something a damaged FAT volume:
-            // this also needs plausible sizes of sectors and clusters.
-            Err(BootError::Corrupt(what)) => return Err(VolumeError::Damaged(what)),
+            // Other file systems have similar sizes at the same places, NTFS for one. Every
+            // formatter writes FAT's name as well, into one of two places.
+            Err(BootError::Corrupt(what))
+                if [54, 82].iter().any(|at| boot[*at..].starts_with(b"FAT")) =>
+            {
+                return Err(VolumeError::Damaged(what));
+            }
             Err(_) => return Ok(None),
         };
         if geometry.data_end() > area.blocks * u64::from(disk.block_size()) {
