@@ -19,6 +19,8 @@ struct State {
     depth: u32,
     /// Frames that the Gecko lost and that no message has told of yet.
     gecko_lost: u32,
+    /// When the log began: its timestamps count from here.
+    started_us: u64,
 }
 
 struct Shared(UnsafeCell<State>);
@@ -33,6 +35,7 @@ static STATE: Shared = Shared(UnsafeCell::new(State {
     restore: critical_section::RestoreState::invalid(),
     depth: 0,
     gecko_lost: 0,
+    started_us: 0,
 }));
 
 /// The log ring's memory through the uncached view of MEM2.
@@ -141,6 +144,7 @@ pub(super) fn start(has_exi: bool) {
     critical_section::with(|_| {
         // SAFETY: in a critical section.
         let state = unsafe { &mut *STATE.0.get() };
+        state.started_us = time::now_us();
         state.ring = Some(ring);
         state.gecko = gecko;
     });
@@ -235,4 +239,11 @@ unsafe impl defmt::Logger for Logger {
     }
 }
 
-defmt::timestamp!("{=u64:us}", time::now_us());
+defmt::timestamp!("{=u64:us}", elapsed_us());
+
+/// Time since the log began, in microseconds.
+fn elapsed_us() -> u64 {
+    // SAFETY: called between `acquire` and `release`; written before the first of them only.
+    let started_us = unsafe { (*STATE.0.get()).started_us };
+    time::now_us().saturating_sub(started_us)
+}
