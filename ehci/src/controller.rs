@@ -1,6 +1,7 @@
 //! The controller object: taking it over in any state, starting it, stopping it, giving it back.
 
 use crate::error::StartError;
+use crate::interrupt::Interrupt;
 use crate::layout::Descriptors;
 use crate::memory::Dma;
 use crate::pipe::Pipe;
@@ -81,8 +82,6 @@ pub struct Statistics {
     pub doorbells_lost: u32,
     /// Transactions that were tried again by software.
     pub retries: u32,
-    /// Completions that were found although their interrupt had not come.
-    pub interrupts_lost: u32,
 }
 
 /// An EHCI controller and everything that is under way on it.
@@ -108,8 +107,7 @@ pub struct Ehci<R: Registers, D: Dma, P: Platform> {
     pub(crate) state: State,
     pub(crate) next_look: u64,
     pub(crate) statistics: Statistics,
-    /// Change bits of USBSTS that an interrupt handler has taken away.
-    pub(crate) latched: UsbSts,
+    pub(crate) interrupt: Option<&'static Interrupt>,
 }
 
 impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
@@ -146,7 +144,7 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
             state: State::Stopped,
             next_look: 0,
             statistics: Statistics::default(),
-            latched: UsbSts(0),
+            interrupt: None,
         })
     }
 
@@ -160,6 +158,7 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
     /// Which of the waits was in vain.
     pub fn start(&mut self) -> Result<(), StartError> {
         self.take_from_firmware();
+        self.interrupt = None;
         self.halt()?;
         self.forget_everything();
         self.reset()?;
@@ -196,8 +195,10 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
         Ok(())
     }
 
-    /// Lets the controller raise interrupts. Without this, call [`Ehci::poll`] often enough instead.
-    pub fn enable_interrupts(&mut self) {
+    /// Lets the controller raise interrupts, which the handler passes on through `interrupt`; until the controller is
+    /// stopped. Without this, call [`Ehci::poll`] often enough instead.
+    pub fn enable_interrupts(&mut self, interrupt: &'static Interrupt) {
+        self.interrupt = Some(interrupt);
         let mut interrupts = UsbIntr(0);
         interrupts.set_transfer(true);
         interrupts.set_transfer_error(true);
@@ -276,11 +277,6 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
         events
             .or_else(|| self.transfers.take_woken())
             .or_else(|| self.take_woken_pipe())
-    }
-
-    /// Records change bits of USBSTS that an interrupt handler read and cleared, for the next [`Ehci::poll`].
-    pub fn latch(&mut self, status: UsbSts) {
-        self.latched.0 |= status.0 & UsbSts::CHANGES;
     }
 
     fn take_from_firmware(&self) {

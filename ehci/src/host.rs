@@ -6,6 +6,7 @@
 
 use crate::controller::{Ehci, PortEvent};
 use crate::error::SubmitError;
+use crate::interrupt::Interrupt;
 use crate::memory::Dma;
 use crate::pipe::PipeId;
 use crate::platform::Platform;
@@ -13,7 +14,7 @@ use crate::registers::Registers;
 use crate::transfer::{Completion, Rejected, Request, TransferId};
 use core::cell::RefCell;
 use core::future::{Future, poll_fn};
-use core::pin::Pin;
+use core::pin::{Pin, pin};
 use core::task::{Context, Poll};
 
 /// A controller that is shared by the tasks of one thread.
@@ -42,6 +43,28 @@ impl<R: Registers, D: Dma, P: Platform> Host<R, D, P> {
         // No borrow is held while foreign code runs.
         while let Some(waker) = self.with(Ehci::take_woken).flatten() {
             waker.wake();
+        }
+    }
+
+    /// Drives the controller for ever: after each interrupt, and whenever something is due by the platform's clock.
+    ///
+    /// `sleep_until` waits for a time of that clock, in microseconds. With this in one task, the tasks that use the
+    /// controller sleep until their transfers have ended. Interrupts must have been enabled with the same `interrupt`.
+    pub async fn run(&self, interrupt: &Interrupt, mut sleep_until: impl AsyncFnMut(u64)) -> ! {
+        loop {
+            self.poll();
+            let mut interrupted = pin!(interrupt.wait());
+            let mut due = pin!(sleep_until(self.next_deadline()));
+            poll_fn(|context| {
+                if interrupted.as_mut().poll(context).is_ready()
+                    || due.as_mut().poll(context).is_ready()
+                {
+                    Poll::Ready(())
+                } else {
+                    Poll::Pending
+                }
+            })
+            .await;
         }
     }
 

@@ -253,6 +253,7 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
             return;
         };
         pipe.free_at = None;
+        pipe.woken = pipe.waker.is_some();
         let stage = pipe.stage;
         let error = match stage {
             Stage::Aborting(error) => error,

@@ -3,6 +3,7 @@
 use crate::QUEUE_HEADS;
 use crate::controller::{Doorbell, Ehci, PortEvent, State};
 use crate::error::TransferError;
+use crate::interrupt::Interrupt;
 use crate::layout::Qh;
 use crate::memory::Dma;
 use crate::pipe::Stage;
@@ -32,7 +33,8 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
             // Cleared before memory is looked at: what happens from now on sets them again.
             self.registers.clear_status(seen);
         }
-        let status = UsbSts(seen.0 | core::mem::take(&mut self.latched).0);
+        let taken = self.interrupt.map_or(UsbSts(0), Interrupt::take);
+        let status = UsbSts(seen.0 | taken.0);
         if status.host_system_error() || seen.halted() {
             self.fail();
             return;
@@ -219,7 +221,9 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
         let mut answer = UsbSts(0);
         answer.set_async_advance(true);
         self.registers.clear_status(answer);
-        self.latched.set_async_advance(false);
+        if let Some(interrupt) = self.interrupt {
+            interrupt.forget_async_advance();
+        }
         self.ring.ring();
         let mut command = self.registers.command();
         command.set_doorbell(true);

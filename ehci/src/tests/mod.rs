@@ -3,6 +3,7 @@
 mod controller;
 #[cfg(feature = "embassy")]
 mod embassy;
+mod interrupts;
 mod ports;
 mod recovery;
 mod transfers;
