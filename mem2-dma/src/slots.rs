@@ -7,6 +7,9 @@
 //!
 //! Slot 0 is the most significant bit of its word: PowerPC counts leading zeros in one instruction.
 
+#[cfg(test)]
+mod tests;
+
 /// Slots per group.
 pub const GROUP_SLOTS: u32 = 128;
 const WORD: u32 = 32;
@@ -28,7 +31,7 @@ pub struct Group {
 
 impl Group {
     /// A group without a free slot.
-    pub(crate) const FULL: Self = Self {
+    pub const FULL: Self = Self {
         words: [0; 4],
         prefix: 0,
         longest: 0,

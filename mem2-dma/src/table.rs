@@ -41,7 +41,8 @@ pub struct Record {
 }
 
 impl Record {
-    pub(crate) const FREE: Self = Self {
+    /// A record that is not in use.
+    pub const FREE: Self = Self {
         generation: 0,
         caller: None,
         start: 0,
