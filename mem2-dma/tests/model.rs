@@ -13,10 +13,10 @@ const OWNER: Owner = Owner {
     reserved: false,
 };
 
-fn table<const SLOT: usize>(slots: usize, records: usize) -> Table<'static, SLOT> {
+fn table<const SLOT: usize>(slots: usize, records: usize) -> Table<'static> {
     let groups = Box::leak(vec![Group::FULL; slots.div_ceil(128)].into_boxed_slice());
     let records = Box::leak((0..records).map(|_| Record::FREE).collect::<Box<[_]>>());
-    Table::new(groups, records, slots * SLOT, Reserve::default()).unwrap()
+    Table::new(groups, records, slots * SLOT, SLOT, Reserve::default()).unwrap()
 }
 
 /// First fit over booleans.
@@ -334,7 +334,7 @@ fn a_reserve_is_there_for_those_who_may_use_it_whatever_the_rest_do() {
         mappings: 3,
         bytes: 1000,
     };
-    let mut table: Table<512> = Table::new(groups, records, 16 * 512, reserve).unwrap();
+    let mut table = Table::new(groups, records, 16 * 512, 512, reserve).unwrap();
     assert_eq!((table.bytes(), table.open_bytes()), (16 * 512, 10 * 512));
     let urgent = Owner {
         reserved: true,

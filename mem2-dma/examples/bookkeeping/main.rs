@@ -55,15 +55,15 @@ const OWNER: Owner = Owner {
 };
 
 /// A table over `SLOTS` slots of `SLOT` bytes.
-fn table<const SLOT: usize>(slots: usize) -> Table<'static, SLOT> {
+fn table<const SLOT: usize>(slots: usize) -> Table<'static> {
     let groups = slots.div_ceil(GROUP_SLOTS as usize);
     let groups = Box::leak(vec![Group::FULL; groups].into_boxed_slice());
     let records = Box::leak((0..slots).map(|_| Record::FREE).collect::<Box<[_]>>());
-    Table::new(groups, records, slots * SLOT, Reserve::default()).unwrap()
+    Table::new(groups, records, slots * SLOT, SLOT, Reserve::default()).unwrap()
 }
 
 /// Takes two samples, of a map and of the unmap that follows; or one, of a refusal.
-fn pair<const SLOT: usize>(table: &mut Table<SLOT>, name: &str, len: u32) {
+fn pair(table: &mut Table, name: &str, len: u32) {
     match sample(self::name(format!("{name} map")), || {
         table.map_single(black_box(len), OWNER)
     }) {
@@ -76,7 +76,7 @@ fn pair<const SLOT: usize>(table: &mut Table<SLOT>, name: &str, len: u32) {
 }
 
 /// Maps and unmaps in one sample, as the goals are stated.
-fn map_unmap<const SLOT: usize>(table: &mut Table<SLOT>, name: &str, len: u32) {
+fn map_unmap(table: &mut Table, name: &str, len: u32) {
     sample(self::name(name.to_owned()), || {
         let placed = table.map_single(black_box(len), OWNER)?;
         table.unmap_single(placed.handle)
@@ -85,13 +85,13 @@ fn map_unmap<const SLOT: usize>(table: &mut Table<SLOT>, name: &str, len: u32) {
 }
 
 /// The states of a pool that the reference measured, and worse ones.
-fn states<const SLOT: usize>(slots: usize, mut visit: impl FnMut(&str, &mut Table<SLOT>)) {
+fn states<const SLOT: usize>(slots: usize, mut visit: impl FnMut(&str, &mut Table)) {
     let slot = SLOT as u32;
-    let all = |table: &mut Table<SLOT>, slots_each: u32| {
+    let all = |table: &mut Table, slots_each: u32| {
         std::iter::from_fn(|| table.map_single(slots_each * slot, OWNER).ok()).collect::<Vec<_>>()
     };
-    visit("empty", &mut table(slots));
-    let mut packed = table(slots);
+    visit("empty", &mut table::<SLOT>(slots));
+    let mut packed = table::<SLOT>(slots);
     packed
         .map_single((slots as u32 * 9 / 10) * slot, OWNER)
         .unwrap();
@@ -105,7 +105,7 @@ fn states<const SLOT: usize>(slots: usize, mut visit: impl FnMut(&str, &mut Tabl
         ("gaps30", 1, 31),
         ("gaps127", 1, 128),
     ] {
-        let mut comb = table(slots);
+        let mut comb = table::<SLOT>(slots);
         for (index, placed) in all(&mut comb, each).into_iter().enumerate() {
             if index % keep != 0 {
                 comb.unmap_single(placed.handle).unwrap();
@@ -115,7 +115,7 @@ fn states<const SLOT: usize>(slots: usize, mut visit: impl FnMut(&str, &mut Tabl
     }
     let mut random = Random(0x1234_5678);
     for percent in [50, 90] {
-        let mut table = table(slots);
+        let mut table = table::<SLOT>(slots);
         for placed in all(&mut table, 1) {
             if random.below(100) >= percent {
                 table.unmap_single(placed.handle).unwrap();
@@ -123,7 +123,7 @@ fn states<const SLOT: usize>(slots: usize, mut visit: impl FnMut(&str, &mut Tabl
         }
         visit(&format!("fragmented{percent}"), &mut table);
     }
-    let mut full = table(slots);
+    let mut full = table::<SLOT>(slots);
     full.map_single(slots as u32 * slot, OWNER).unwrap();
     visit("full", &mut full);
 }

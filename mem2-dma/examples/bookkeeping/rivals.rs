@@ -27,11 +27,11 @@ pub enum Address {
 /// All of them, with pools of their own.
 pub fn all(bytes: u32) -> Vec<Box<dyn Rival>> {
     vec![
-        Box::new(Ours(
+        Box::new(Ours::<2048>(
             crate::table::<512>(bytes as usize / 512),
             "mem2-dma-512",
         )),
-        Box::new(Ours(
+        Box::new(Ours::<2048>(
             crate::table::<2048>(bytes as usize / 2048),
             "mem2-dma-2048",
         )),
@@ -43,7 +43,7 @@ pub fn all(bytes: u32) -> Vec<Box<dyn Rival>> {
     ]
 }
 
-struct Ours<const SLOT: usize>(Table<'static, SLOT>, &'static str);
+struct Ours<const SLOT: usize>(Table<'static>, &'static str);
 
 impl<const SLOT: usize> Rival for Ours<SLOT> {
     fn name(&self) -> &'static str {
