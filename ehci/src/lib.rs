@@ -29,6 +29,7 @@ mod testing;
 mod tests;
 mod transfer;
 
+pub use bounce::{Bounce, Bounced, Descriptors};
 pub use controller::{Ehci, PortEvent, State, Statistics};
 pub use endpoint::{Direction, Endpoint, Kind, Translator};
 pub use error::{OpenError, StartError, SubmitError, TransferError};

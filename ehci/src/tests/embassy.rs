@@ -143,7 +143,6 @@ fn everything_is_freed_when_class_driver_and_host_are_gone() {
         Some(crate::QTDS)
     );
     assert_eq!(machine.ram.allocations(), 1);
-    drop((controller, bus));
     drop(wii);
     assert_eq!(machine.ram.allocations(), 0);
 }

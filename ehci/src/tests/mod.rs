@@ -1,5 +1,6 @@
 //! The driver against the machine of [`testing`](crate::testing), rule by rule.
 
+mod bounce;
 mod controller;
 #[cfg(feature = "embassy")]
 mod embassy;
