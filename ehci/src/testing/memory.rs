@@ -16,6 +16,8 @@ pub struct Ram {
     live: RefCell<BTreeMap<usize, usize>>,
     /// Memory that somebody else manages: where it is on the bus and for the CPU.
     pub external: Cell<Option<(u32, *mut [u8])>>,
+    /// Whether buffers larger than a page begin at one, as a bounce pool places them.
+    pub pages: Cell<bool>,
     /// Bytes that data buffers may take together.
     pub limit: Cell<usize>,
 }
@@ -23,9 +25,10 @@ pub struct Ram {
 impl Ram {
     pub fn new() -> Rc<Self> {
         Rc::new(Self {
-            bytes: RefCell::new(vec![POISON; 64 << 20]),
+            bytes: RefCell::new(vec![POISON; 8 << 20]),
             live: RefCell::default(),
             external: Cell::new(None),
+            pages: Cell::new(true),
             limit: Cell::new(usize::MAX),
         })
     }
@@ -202,8 +205,11 @@ unsafe impl Dma for Rc<Ram> {
             .get()
             .checked_sub(size)
             .ok_or(NoMemory { size })?;
-        // As a bounce pool does: page alignment for what is larger than a page.
-        let align = if size > 4096 { 4096 } else { 32 };
+        let align = if size > 4096 && self.pages.get() {
+            4096
+        } else {
+            32
+        };
         let at = self.allocate(size, align).ok_or(NoMemory { size })?;
         self.limit.set(left);
         Ok(Slot {

@@ -4,6 +4,8 @@ mod bounce;
 mod controller;
 #[cfg(feature = "embassy")]
 mod embassy;
+#[cfg(feature = "embassy")]
+mod faults;
 mod interrupts;
 mod ports;
 mod recovery;
