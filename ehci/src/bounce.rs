@@ -1,16 +1,100 @@
-//! DMA memory from a bounce pool: [`mem2_dma::Device`] as the driver's [`Dma`].
+//! DMA memory from a pool of mem2-dma: bounced through mappings, or direct from buffers that lie in the pool.
 //!
-//! Data is copied through the pool's mappings, descriptors lie in its coherent memory, which needs a view past the caches
-//! (or a machine that snoops). The driver drops a buffer when the controller has let go of it, and only then: that is the
-//! proof that the pool asks for.
+//! Descriptors lie in the pool's coherent memory, which needs a view past the caches, or a machine that snoops. The driver
+//! drops a buffer when the controller has let go of it, and only then: that is the proof that the pool asks for.
 
 use crate::memory::{Buffer, Coherent, Dma, NoMemory};
-use mem2_dma::{Device, FromDevice, Le32, Mapping, Quiesced, ToDevice};
+use mem2_dma::{
+    Constraints, Device, DmaBuffer, Error, FromDevice, Le32, Lent, Mapping, Pool, Quiesced,
+    ToDevice,
+};
 
-/// Bytes of a page: the alignment of descriptor memory.
+/// Alignment of descriptor memory, and of data that is to fill qTDs.
 const PAGE: usize = 4096;
 
-impl<'p, const SLOT: usize> Dma for Device<'p, SLOT> {
+/// A pool as the driver's [`Dma`].
+///
+/// What is larger than a page is placed at a page where there is room, so that one qTD moves 20 KiB; what is smaller may use
+/// the pool's reserve, so that requests and commands find room beside any amount of data.
+///
+/// ```
+/// use ehci::Bounce;
+/// use ehci::memory::{Buffer, Dma};
+/// use mem2_dma::{BusAddr, Constraints, Offset, Pool, Storage};
+/// # #[repr(align(4096))] struct Memory([u8; 262144]);
+/// # let mut memory = Box::new(Memory([0; 262144]));
+/// let memory: &mut [u8] = &mut memory.0; // on a Wii: a part of MEM2, see `mem2_dma::Mem2`
+/// let provider = Offset::new(memory, BusAddr::new(0x1000_0000))?;
+/// let mut storage = Storage::<4, 64>::new();
+/// let pool: Pool = Pool::new(&provider, &mut storage)?;
+/// let dma = Bounce::new(&pool, Constraints::NONE.align(32))?;
+/// let buffer = dma.incoming(80 * 1024)?;
+/// assert_eq!(buffer.bus_address() % 4096, 0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy)]
+pub struct Bounce<'p, const SLOT: usize = 512> {
+    small: Device<'p, SLOT>,
+    paged: Device<'p, SLOT>,
+}
+
+impl<'p, const SLOT: usize> Bounce<'p, SLOT> {
+    /// Attaches the driver to a pool, as two devices: one for small mappings and one for those at pages.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Pool::attach`].
+    pub fn new(pool: &'p Pool<'p, SLOT>, constraints: Constraints) -> Result<Self, Error> {
+        let small = pool.attach(constraints)?.reserved();
+        // A pool without a page boundary has no room at pages; then all is placed anywhere.
+        let paged = pool
+            .attach(constraints.align(PAGE as u32))
+            .or_else(|_| pool.attach(constraints))?;
+        Ok(Self { small, paged })
+    }
+
+    /// Returns the device that small buffers are mapped through; also for [`Device::allocate`].
+    pub fn device(&self) -> Device<'p, SLOT> {
+        self.small
+    }
+
+    /// Returns the device that places its mappings at pages; also for [`Device::allocate`].
+    pub fn paged_device(&self) -> Device<'p, SLOT> {
+        self.paged
+    }
+}
+
+// SAFETY: as of the devices that it passes requests on to.
+unsafe impl<'p, const SLOT: usize> Dma for Bounce<'p, SLOT> {
+    type Coherent = Descriptors<'p, SLOT>;
+    type Buffer = Bounced<'p, SLOT>;
+
+    fn coherent(&self, size: usize) -> Result<Self::Coherent, NoMemory> {
+        Dma::coherent(&self.small, size)
+    }
+
+    fn outgoing(&self, data: &[u8]) -> Result<Self::Buffer, NoMemory> {
+        if data.len() > PAGE
+            && let Ok(buffer) = self.paged.outgoing(data)
+        {
+            return Ok(buffer);
+        }
+        self.small.outgoing(data)
+    }
+
+    fn incoming(&self, size: usize) -> Result<Self::Buffer, NoMemory> {
+        if size > PAGE
+            && let Ok(buffer) = self.paged.incoming(size)
+        {
+            return Ok(buffer);
+        }
+        self.small.incoming(size)
+    }
+}
+
+// SAFETY: the pool lends each mapping and all coherent memory to one user; forgotten, they stay live until the pool's device
+// is reset, which is the resetter's promise.
+unsafe impl<'p, const SLOT: usize> Dma for Device<'p, SLOT> {
     type Coherent = Descriptors<'p, SLOT>;
     type Buffer = Bounced<'p, SLOT>;
 
@@ -73,12 +157,65 @@ impl<const SLOT: usize> Drop for Descriptors<'_, SLOT> {
     }
 }
 
-/// A mapping that a transfer owns.
+/// Data that a transfer owns: a copy in the pool, or a buffer of the pool that was lent to the controller.
+///
+/// The direct path: [`Device::allocate`] a [`DmaBuffer`], lend it ([`DmaBuffer::lend_from_device`]), submit it as
+/// `Bounced::from(lent)`, and [reclaim](Bounced::reclaim) it from the completion. No byte is copied.
 pub struct Bounced<'p, const SLOT: usize>(Option<Way<'p, SLOT>>);
 
 enum Way<'p, const SLOT: usize> {
     ToDevice(Mapping<'p, ToDevice, SLOT>),
     FromDevice(Mapping<'p, FromDevice, SLOT>),
+    LentToDevice(Lent<'p, ToDevice, SLOT>),
+    LentFromDevice(Lent<'p, FromDevice, SLOT>),
+    Owned(DmaBuffer<'p, SLOT>, u32),
+}
+
+impl<'p, const SLOT: usize> From<Lent<'p, ToDevice, SLOT>> for Bounced<'p, SLOT> {
+    fn from(lent: Lent<'p, ToDevice, SLOT>) -> Self {
+        Self(Some(Way::LentToDevice(lent)))
+    }
+}
+
+impl<'p, const SLOT: usize> From<Lent<'p, FromDevice, SLOT>> for Bounced<'p, SLOT> {
+    fn from(lent: Lent<'p, FromDevice, SLOT>) -> Self {
+        Self(Some(Way::LentFromDevice(lent)))
+    }
+}
+
+impl<'p, const SLOT: usize> Bounced<'p, SLOT> {
+    /// Returns the buffer that was lent, after its transfer has ended; nothing for data that was bounced.
+    pub fn reclaim(mut self) -> Option<DmaBuffer<'p, SLOT>> {
+        self.take_back();
+        match self.0.take() {
+            Some(Way::Owned(buffer, _)) => Some(buffer),
+            other => {
+                self.0 = other;
+                None
+            }
+        }
+    }
+
+    fn take_back(&mut self) {
+        // SAFETY: whoever holds a `Bounced` is not the controller's driver any more, or not yet: the driver keeps it until
+        // the controller has let go.
+        let done = unsafe { Quiesced::assert() };
+        self.0 = match self.0.take() {
+            Some(Way::LentToDevice(lent)) => {
+                let bus = lent.bus().get();
+                lent.reclaim(&done)
+                    .ok()
+                    .map(|buffer| Way::Owned(buffer, bus))
+            }
+            Some(Way::LentFromDevice(lent)) => {
+                let bus = lent.bus().get();
+                lent.reclaim(&done)
+                    .ok()
+                    .map(|buffer| Way::Owned(buffer, bus))
+            }
+            other => other,
+        };
+    }
 }
 
 impl<const SLOT: usize> Buffer for Bounced<'_, SLOT> {
@@ -86,6 +223,9 @@ impl<const SLOT: usize> Buffer for Bounced<'_, SLOT> {
         match &self.0 {
             Some(Way::ToDevice(mapping)) => mapping.bus().get(),
             Some(Way::FromDevice(mapping)) => mapping.bus().get(),
+            Some(Way::LentToDevice(lent)) => lent.bus().get(),
+            Some(Way::LentFromDevice(lent)) => lent.bus().get(),
+            Some(Way::Owned(_, bus)) => *bus,
             None => 0,
         }
     }
@@ -94,29 +234,53 @@ impl<const SLOT: usize> Buffer for Bounced<'_, SLOT> {
         match &self.0 {
             Some(Way::ToDevice(mapping)) => mapping.len(),
             Some(Way::FromDevice(mapping)) => mapping.len(),
-            None => 0,
+            Some(Way::LentToDevice(lent)) => lent.len(),
+            Some(Way::LentFromDevice(lent)) => lent.len(),
+            // It is the CPU's: nothing of it may be given to a device.
+            Some(Way::Owned(..)) | None => 0,
         }
     }
 
     fn copy_received(&mut self, into: &mut [u8]) {
-        if let Some(Way::FromDevice(mapping)) = &mut self.0 {
-            // Fails only for more bytes than the mapping has, which the trait's caller excludes, or
-            // after a reset of the pool, when there is nothing to copy.
-            let _ = mapping.sync_for_cpu(0, into);
+        self.take_back();
+        match &mut self.0 {
+            Some(Way::FromDevice(mapping)) => {
+                // Fails only for more bytes than the mapping has, which the trait's caller excludes, or after a reset of
+                // the pool, when there is nothing to copy.
+                let _ = mapping.sync_for_cpu(0, into);
+            }
+            Some(Way::Owned(buffer, _)) => {
+                if let Some(received) = buffer.get(..into.len()) {
+                    into.copy_from_slice(received);
+                }
+            }
+            _ => {}
         }
     }
 }
 
 impl<const SLOT: usize> Drop for Bounced<'_, SLOT> {
     fn drop(&mut self) {
-        // SAFETY: the driver keeps a buffer until the controller has retired its descriptors, or has
-        // been reset (`Buffer`'s contract); nobody else was given the address.
+        self.take_back();
+        // SAFETY: the driver keeps a buffer until the controller has retired its descriptors, or has stopped (`Buffer`'s
+        // contract); nobody else was given the address.
         let done = unsafe { Quiesced::assert() };
         // An error says that the pool has been reset meanwhile: then the room is free already.
         let _ = match self.0.take() {
             Some(Way::ToDevice(mapping)) => mapping.discard(&done),
             Some(Way::FromDevice(mapping)) => mapping.discard(&done),
-            None => Ok(()),
+            _ => Ok(()),
         };
+    }
+}
+
+impl<const SLOT: usize> core::fmt::Debug for Bounced<'_, SLOT> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(
+            f,
+            "Bounced({} bytes at {:#010x})",
+            self.size(),
+            self.bus_address()
+        )
     }
 }

@@ -379,3 +379,78 @@ impl<M: Coherent> Descriptors<M> {
         4 * FRAMES + self.queue_heads * qh::STRIDE + usize::from(qtd.0) * qtd::STRIDE
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_qtd_reaches_five_pages_from_where_its_buffer_begins() {
+        assert_eq!(qtd_capacity(0x1000, 1 << 20, 512), 20480);
+        assert_eq!(qtd_capacity(0x1e00, 1 << 20, 512), 16896);
+        assert_eq!(qtd_capacity(0x1000, 20480, 512), 20480);
+        assert_eq!(qtd_capacity(0x1000, 5, 512), 5);
+    }
+
+    #[test]
+    fn a_qtd_that_is_not_the_last_moves_whole_packets() {
+        assert_eq!(qtd_capacity(0x1020, 1 << 20, 512), 19968);
+        assert_eq!(qtd_capacity(0x1fe0, 1 << 20, 512), 16384);
+        assert_eq!(
+            qtd_capacity(0x1020, 20448, 512),
+            20448,
+            "the last one may end anywhere"
+        );
+        assert_eq!(qtd_capacity(0x1020, 20449, 64), 20416);
+    }
+
+    #[test]
+    fn the_buffer_pointers_of_a_qtd_are_an_address_and_four_pages() {
+        let memory = crate::testing::descriptors();
+        memory.set_buffer(Qtd(3), 0x1234_5678);
+        let pointers = [0, 4, 8, 12, 16].map(|at| memory.load_qtd(Qtd(3), qtd::BUFFER + at));
+        assert_eq!(
+            pointers,
+            [
+                0x1234_5678,
+                0x1234_6000,
+                0x1234_7000,
+                0x1234_8000,
+                0x1234_9000
+            ]
+        );
+    }
+
+    #[test]
+    fn descriptors_never_straddle_a_page_and_are_aligned_to_32() {
+        let memory = crate::testing::descriptors();
+        for index in 0..crate::QUEUE_HEADS as u8 {
+            let bus = memory.qh_bus(Qh(index));
+            // 68 bytes with 64-bit buffer pointers, and the setup packet in a line of its own.
+            assert!(bus.is_multiple_of(32) && bus / 4096 == (bus + 127) / 4096);
+            assert!(memory.setup_bus(Qh(index)).is_multiple_of(32));
+        }
+        for index in 0..crate::QTDS as u8 {
+            let bus = memory.qtd_bus(Qtd(index));
+            assert!(bus.is_multiple_of(32) && bus / 4096 == (bus + 51) / 4096);
+        }
+    }
+
+    #[test]
+    fn a_number_beyond_the_block_touches_nothing() {
+        let memory = crate::testing::descriptors();
+        memory.store_qh(Qh(200), 0, 1);
+        memory.store_qtd(Qtd(200), 0, 1);
+        assert_eq!(
+            (memory.load_qh(Qh(200), 0), memory.load_qtd(Qtd(200), 0)),
+            (0, 0)
+        );
+    }
+
+    #[test]
+    fn tokens_have_the_bits_of_the_specification() {
+        // Active, CERR 3, PID IN, 512 bytes, DATA1.
+        assert_eq!(Token::new(Pid::In, 512, true).0, 0x8200_0d80);
+        assert_eq!(Token::new(Pid::Setup, 8, false).0, 0x0008_0e80);
+    }
+}

@@ -43,7 +43,17 @@ pub trait Buffer {
 }
 
 /// A provider of DMA memory.
-pub trait Dma {
+///
+/// # Implementation safety
+///
+/// What the methods hand out is valid, at its bus address and for its size, for the controller to read and to write, and used
+/// by nothing else until it is dropped. A forgotten value's memory is never used again. `Coherent` accesses are those of
+/// the memory at its bus address.
+///
+/// # Safety
+///
+/// See above: the driver makes a device write to these addresses.
+pub unsafe trait Dma {
     /// Descriptor memory.
     type Coherent: Coherent;
     /// Data memory.
@@ -71,7 +81,8 @@ pub trait Dma {
     fn incoming(&self, size: usize) -> Result<Self::Buffer, NoMemory>;
 }
 
-impl<D: Dma + ?Sized> Dma for &D {
+// SAFETY: the provider behind the reference keeps the promise.
+unsafe impl<D: Dma + ?Sized> Dma for &D {
     type Coherent = D::Coherent;
     type Buffer = D::Buffer;
 

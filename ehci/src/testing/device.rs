@@ -280,6 +280,9 @@ impl Device for Stick {
             if let Some(response) = response {
                 if matches!(response, Response::Stall) {
                     self.halted[usize::from(endpoint)] = endpoint != 0;
+                    // A stalled data phase is over: what follows is the status.
+                    self.data_in.clear();
+                    self.data_out = 0;
                 }
                 return response;
             }

@@ -14,6 +14,10 @@ pub struct Ram {
     bytes: RefCell<Vec<u8>>,
     /// Start and length of what is allocated, in units of bytes from the base.
     live: RefCell<BTreeMap<usize, usize>>,
+    /// Memory that somebody else manages: where it is on the bus and for the CPU.
+    pub external: Cell<Option<(u32, *mut [u8])>>,
+    /// Whether buffers larger than a page begin at one, as a bounce pool places them.
+    pub pages: Cell<bool>,
     /// Bytes that data buffers may take together.
     pub limit: Cell<usize>,
 }
@@ -21,8 +25,10 @@ pub struct Ram {
 impl Ram {
     pub fn new() -> Rc<Self> {
         Rc::new(Self {
-            bytes: RefCell::new(vec![POISON; 64 << 20]),
+            bytes: RefCell::new(vec![POISON; 8 << 20]),
             live: RefCell::default(),
+            external: Cell::new(None),
+            pages: Cell::new(true),
             limit: Cell::new(usize::MAX),
         })
     }
@@ -64,14 +70,31 @@ impl Ram {
         at
     }
 
+    /// Where the external memory has a byte, if it has it.
+    fn external(&self, bus: u32, size: usize) -> Option<*mut u8> {
+        let (base, memory) = self.external.get()?;
+        let offset = bus.checked_sub(base)? as usize;
+        (offset + size <= memory.len()).then(|| memory.cast::<u8>().wrapping_add(offset))
+    }
+
     /// A controller's read.
     pub fn read(&self, bus: u32, into: &mut [u8]) {
+        if let Some(at) = self.external(bus, into.len()) {
+            // SAFETY: within the external memory, which outlives the test.
+            unsafe { at.copy_to(into.as_mut_ptr(), into.len()) };
+            return;
+        }
         let at = self.check(bus, into.len());
         into.copy_from_slice(&self.bytes.borrow()[at..at + into.len()]);
     }
 
     /// A controller's write.
     pub fn write(&self, bus: u32, from: &[u8]) {
+        if let Some(at) = self.external(bus, from.len()) {
+            // SAFETY: as above.
+            unsafe { at.copy_from(from.as_ptr(), from.len()) };
+            return;
+        }
         let at = self.check(bus, from.len());
         self.bytes.borrow_mut()[at..at + from.len()].copy_from_slice(from);
     }
@@ -155,7 +178,8 @@ impl Drop for Slot {
     }
 }
 
-impl Dma for Rc<Ram> {
+// SAFETY: no real device is told of these addresses.
+unsafe impl Dma for Rc<Ram> {
     type Coherent = Block;
     type Buffer = Slot;
 
@@ -181,8 +205,11 @@ impl Dma for Rc<Ram> {
             .get()
             .checked_sub(size)
             .ok_or(NoMemory { size })?;
-        // As a bounce pool does: page alignment for what is larger than a page.
-        let align = if size > 4096 { 4096 } else { 32 };
+        let align = if size > 4096 && self.pages.get() {
+            4096
+        } else {
+            32
+        };
         let at = self.allocate(size, align).ok_or(NoMemory { size })?;
         self.limit.set(left);
         Ok(Slot {

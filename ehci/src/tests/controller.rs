@@ -160,7 +160,8 @@ fn descriptors_that_are_not_aligned_are_refused() {
         }
     }
     struct Provider(Machine);
-    impl crate::memory::Dma for Provider {
+    // SAFETY: no real device is told of these addresses.
+    unsafe impl crate::memory::Dma for Provider {
         type Coherent = Odd;
         type Buffer = <std::rc::Rc<crate::testing::Ram> as crate::memory::Dma>::Buffer;
         fn coherent(&self, size: usize) -> Result<Odd, crate::memory::NoMemory> {

@@ -53,6 +53,25 @@ fn control_data_to_the_device_arrives_with_alternating_toggles() {
 }
 
 #[test]
+fn toggles_alternate_across_qtds_that_move_an_odd_number_of_packets() {
+    let (mut rig, shared) = Rig::with_stick();
+    let pipe = rig.open(0, Kind::Control);
+    rig.machine.ram.pages.set(false);
+    // 64 bytes into a page, the first qTD moves 319 packets.
+    let before = rig.machine.ram.incoming(64).unwrap();
+    let data: Vec<u8> = (0..50_000).map(|at| (at * 7) as u8).collect();
+    let buffer = rig.machine.ram.outgoing(&data).unwrap();
+    assert_eq!(crate::memory::Buffer::bus_address(&buffer) % 4096, 64);
+    let [low, high] = 50_000u16.to_le_bytes();
+    let setup = [0x40, 0x55, 0, 0, 0, 0, low, high];
+    let id = rig.ehci.control(pipe, setup, Some(buffer), None).unwrap();
+    assert_eq!(rig.finish(id).0, Ok(()));
+    assert_eq!(shared.borrow().control_data, data);
+    assert_eq!(rig.control_in(pipe, read_request(50_000)).1.len(), 50_000);
+    drop(before);
+}
+
+#[test]
 fn a_short_control_answer_still_runs_the_status_stage() {
     let (mut rig, shared) = Rig::with_stick();
     let pipe = rig.open(0, Kind::Control);
