@@ -324,8 +324,30 @@ impl CrashTest {
         if self.srr0.is_some_and(|wanted| wanted != crash.srr0) {
             return wrong("wrong SRR0");
         }
-        if self.test == "crash-store" && crash.gpr.get(20) != Some(&0x600D_F00D) {
-            return wrong("r20 does not hold what the program put there");
+        // What the program put into its registers before the store.
+        if self.test == "crash-store" {
+            let gpr = |index: usize| crash.gpr.get(index).copied().unwrap_or(0);
+            let registers = [5, 12, 14, 15, 16, 17, 20, 28].map(gpr);
+            let put = [
+                0x600D_0005,
+                0x600D_0012,
+                0x600D_0C74,
+                0x600D_0C0D,
+                0x8000_4000,
+                0x600D_0017,
+                0x600D_F00D,
+                0x600D_0028,
+            ];
+            if registers != put {
+                return wrong("a general-purpose register is not what the program put there");
+            }
+            if (crash.ctr, crash.cr, crash.lr) != (0x600D_0C74, 0x600D_0C0D, 0x8000_4000) {
+                return wrong("CTR, CR or LR is not what the program put there");
+            }
+            // FP, IR, DR and RI were on, EE and PR off (hardware notes, section 1.2).
+            if crash.srr1 & 0xE032 != 0x2032 {
+                return wrong("SRR1 is not the program's machine state");
+            }
         }
         if !crash.message.contains(self.message) {
             return wrong("wrong message");
