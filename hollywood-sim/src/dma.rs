@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::line::{LINE, mask};
+use crate::line::LINE;
 use crate::memory::{Doing, State};
 use crate::{Access, MEM2, Memory, Origin, Rule};
 
@@ -33,6 +33,14 @@ pub struct HostSystemError {
     /// The physical address.
     pub address: u32,
 }
+
+impl fmt::Display for HostSystemError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "host system error at {:#010x}", self.address)
+    }
+}
+
+impl std::error::Error for HostSystemError {}
 
 impl Memory {
     /// Reads bytes from `offset` of a buffer as a device does.
@@ -101,11 +109,9 @@ impl Memory {
             self.look(&mut state, part.index, doing);
             let owed = state.lines[part.index].owed;
             let start = self.address(part.index);
-            let inside = mask(0, LINE) & {
-                (0..LINE).fold(0, |mask, at| {
-                    mask | u32::from(own.contains(&(start + at as u32))) << at
-                })
-            };
+            let inside = (0..LINE).fold(0, |mask, at| {
+                mask | u32::from(own.contains(&(start + at as u32))) << at
+            });
             self.blame(
                 &mut state,
                 Rule::MissingInvalidateBefore,
