@@ -60,6 +60,21 @@ fn flush_writes_back_and_lets_go() {
 }
 
 #[test]
+fn a_line_that_was_let_go_is_fetched_anew() {
+    let operations: [fn(&Memory); 2] = [|m| m.flush(A, 32), |m| m.invalidate(A, 32)];
+    for let_go in operations {
+        let memory = Memory::new(0, 4096);
+        memory.store(A, &[1; 32]);
+        let_go(&memory);
+        memory.sync();
+        memory.device_write(buffer(A, 32), 0, &[2; 32]).unwrap();
+        assert_eq!(memory.load(A, 32), [2; 32]);
+        let luck = [(Rule::MissingInvalidateAfter, A)];
+        assert_eq!(broken(&memory), luck, "it need not have been so");
+    }
+}
+
+#[test]
 fn invalidate_drops_modified_lines() {
     let memory = Memory::new(0, 4096);
     written(&memory, A, &[1; 64]);
