@@ -1,6 +1,7 @@
 //! The memory model itself: each cache operation, each rule.
 
 use hollywood_sim::*;
+use mem2_dma::Provider;
 
 const A: u32 = MEM2 + 0x100;
 
@@ -252,6 +253,9 @@ fn a_short_store_past_the_cache_destroys_its_word() {
     assert_eq!(broken(&memory), [(short, A + 5), (short, A + 2)]);
     memory.uncached_store32(A + 1, 0);
     assert_eq!(broken(&memory), [(short, A + 1)], "not aligned");
+    memory.uncached_store8(A, 0);
+    memory.uncached_store16(A, 0);
+    assert_eq!(broken(&memory), [(short, A); 2], "aligned, but short");
 }
 
 #[test]
@@ -402,4 +406,47 @@ fn unseen_violations_panic_in_the_end() {
     let memory = Memory::new(0, 4096);
     memory.store(0, &[1]);
     assert_eq!(memory.violations(), 1);
+}
+
+#[test]
+fn a_store_beside_what_a_device_wrote_may_not_be_written_back_over_it() {
+    let memory = Memory::new(0, 4096);
+    written(&memory, A, &[1; 32]);
+    memory.device_write(buffer(A, 8), 0, &[2; 8]).unwrap();
+    memory.store(A + 16, &[3]);
+    memory.clean(A, 32);
+    memory.sync();
+    assert_eq!(broken(&memory), [(Rule::SharedLine, A)]);
+}
+
+#[test]
+fn stores_through_pointers_are_noticed() {
+    let memory = Memory::new(0, 4096);
+    memory.act_as(5);
+    // SAFETY: nobody else uses the range.
+    let pool = unsafe { memory.carve(A, 32) }.unwrap();
+    let cached = pool.memory().cast::<u8>();
+    let uncached = pool.coherent().unwrap().cast::<u32>();
+    // SAFETY: both point to the first of 32 bytes, aligned to a line.
+    unsafe { cached.write(1) };
+    memory.device_read(buffer(A, 32), 0, 1).unwrap();
+    let violation = memory.take_violations()[0];
+    assert_eq!(violation.rule, Rule::MissingClean);
+    assert_eq!(violation.origin, Origin::Cpu(5));
+    // SAFETY: as above.
+    unsafe { uncached.write_volatile(0) };
+    memory.observe(A, 32);
+    assert_eq!(broken(&memory), [(Rule::Alias, A)]);
+    assert_eq!(memory.ram_origin(A), Some(Origin::Cpu(5)));
+    memory.invalidate(A, 32);
+    assert_eq!(memory.load(A, 4), [0; 4]);
+}
+
+#[test]
+fn only_mem2_is_lent_to_pools() {
+    let memory = Memory::new(4096, 4096);
+    for (address, len) in [(MEM1, 32), (MEM2, 4128), (MEM2 + 4096, 32)] {
+        // SAFETY: nobody else uses the range.
+        assert!(unsafe { memory.carve(address, len) }.is_err());
+    }
 }
