@@ -23,9 +23,6 @@ pub const MAX_ERRORS: u32 = 200;
 /// Least time between two progress records, in microseconds.
 const PROGRESS_INTERVAL: u64 = 250_000;
 
-/// Cost of a directory entry in a volume's budget: a slot's size in bytes.
-const ENTRY_COST: u64 = 32;
-
 /// A volume's files and directories may claim this many times its size: files that share clusters
 /// are damage, but no reason to leave out the others.
 const BUDGET_FACTOR: u64 = 4;
@@ -207,7 +204,7 @@ enum Stick {
 /// What a walk does with the files.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Purpose {
-    /// Adds up their sizes and says nothing.
+    /// Adds up their sizes and says nothing, unless the stick dies.
     Measure,
     /// Reads them and reports.
     Read,
@@ -248,8 +245,9 @@ impl<S: Sink> Run<'_, S> {
             self.volume_event(index, kind, labelled, area);
             if let Some(volume) = &mut mounted {
                 let bytes = area.blocks * u64::from(disk.block_size());
-                self.walk(disk, volume, bytes, Purpose::Measure).await;
-                if self.walk(disk, volume, bytes, Purpose::Read).await == Stick::Dead {
+                if self.walk(disk, volume, bytes, Purpose::Measure).await == Stick::Dead
+                    || self.walk(disk, volume, bytes, Purpose::Read).await == Stick::Dead
+                {
                     break;
                 }
             }
@@ -292,26 +290,31 @@ impl<S: Sink> Run<'_, S> {
         });
         while let Some(level) = self.levels.last_mut() {
             self.path.truncate(level.path);
-            let entry = match volume.next(disk, &mut level.directory, self.name).await {
-                Ok(Some(entry)) => entry,
-                Ok(None) => {
-                    self.levels.pop();
-                    continue;
+            let before = volume.directory_bytes();
+            let next = volume.next(disk, &mut level.directory, self.name).await;
+            // A directory can be long and list nothing: what was read of it counts.
+            let mut cost = volume.directory_bytes() - before;
+            if matches!(next, Ok(Some(Entry::Directory(_)))) {
+                cost += volume.cluster_size();
+            }
+            let entry = match next {
+                Ok(entry) => {
+                    if entry.is_none() {
+                        self.levels.pop();
+                    }
+                    entry
                 }
                 Err(error) => {
                     self.levels.pop();
-                    if read {
+                    // No other walk follows that could report that the stick is dead.
+                    if read || !error.is_local() {
                         self.error_here(error.block(), &error);
                     }
                     if !error.is_local() {
                         return Stick::Dead;
                     }
-                    continue;
+                    None
                 }
-            };
-            let cost = match &entry {
-                Entry::Directory(_) => ENTRY_COST + volume.cluster_size(),
-                _ => ENTRY_COST,
             };
             match budget.checked_sub(cost) {
                 Some(left) => budget = left,
@@ -321,6 +324,9 @@ impl<S: Sink> Run<'_, S> {
                 }
                 None => return Stick::Alive,
             }
+            let Some(entry) = entry else {
+                continue;
+            };
             if self.append_name().is_err() {
                 if read {
                     self.error_here(None, &PathTooLong);

@@ -375,18 +375,21 @@ async fn gpt_at<D: BlockDevice, P: FnMut(Problem)>(
     if !GPT_ENTRY_SIZES.contains(&entry_size) || !entry_size.is_power_of_two() || count > 1024 {
         return Err(GptFault::Damaged("impossible number or size of entries"));
     }
-    let Some(start) = entries_block
-        .checked_mul(size)
-        .filter(|start| *start < disk.bytes())
-    else {
+    let length = u64::from(count) * u64::from(entry_size);
+    // From here on no offset of an entry can overflow.
+    let inside = |start: &u64| {
+        let end = start.checked_add(length);
+        end.is_some_and(|end| end <= disk.bytes())
+    };
+    let Some(start) = entries_block.checked_mul(size).filter(inside) else {
         return Err(GptFault::Damaged(
-            "the entries are beyond the end of the stick",
+            "the entries reach beyond the end of the stick",
         ));
     };
 
     let mut digest = CRC.digest();
     let mut piece = [0; 128];
-    for i in 0..u64::from(count) * u64::from(entry_size) / piece.len() as u64 {
+    for i in 0..length / piece.len() as u64 {
         disk.read(start + i * piece.len() as u64, &mut piece)
             .await?;
         digest.update(&piece);

@@ -170,6 +170,14 @@ impl Volume {
         }
     }
 
+    /// Returns how many bytes of directories were read since the volume was mounted, whether or not
+    /// they list anything; what was read again counts again.
+    pub fn directory_bytes(&self) -> u64 {
+        match self {
+            Self::Fat(fat) => fat.directory_bytes(),
+        }
+    }
+
     /// Reads the volume label into `label`; returns whether there is one.
     ///
     /// # Errors

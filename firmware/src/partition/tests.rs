@@ -179,14 +179,44 @@ fn gpt_image(block_size: usize, partitions: &[(u64, u64)]) -> Vec<u8> {
         header[80..84].copy_from_slice(&128u32.to_le_bytes());
         header[84..88].copy_from_slice(&128u32.to_le_bytes());
         header[88..92].copy_from_slice(&crc.checksum(&entries).to_le_bytes());
-        let checksum = crc.checksum(&header).to_le_bytes();
-        header[16..20].copy_from_slice(&checksum);
+        seal(&mut header);
         let at = own as usize * block_size;
         image[at..at + 92].copy_from_slice(&header);
         let at = table as usize * block_size;
         image[at..at + entries.len()].copy_from_slice(&entries);
     }
     image
+}
+
+/// Writes the checksum into a GPT header.
+fn seal(header: &mut [u8]) {
+    header[16..20].fill(0);
+    let checksum = crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC).checksum(header);
+    header[16..20].copy_from_slice(&checksum.to_le_bytes());
+}
+
+#[test]
+fn a_gpt_whose_entries_reach_beyond_the_end_is_damaged() {
+    let last = u64::MAX / 512 - 1;
+    // The 128 entries take 32 blocks; the last place that holds them begins at 2016.
+    for (table, claims) in [
+        (2017, None),
+        (2048, None),
+        (1 << 55, None),
+        (u64::MAX, None),
+        (last, Some(last + 1)),
+    ] {
+        let mut image = gpt_image(512, &[(100, 199)]);
+        let header = &mut image[512..512 + 92];
+        header[72..80].copy_from_slice(&table.to_le_bytes());
+        seal(header);
+        let mut stick = RamStick::new(512, image);
+        stick.claims = claims;
+        stick.bad.insert(last);
+        let (_, _, problems) = scan_stick(&mut stick);
+        let fault = "the entries reach beyond the end of the stick";
+        assert_eq!(problems[0], Problem::DamagedGpt { block: 1, fault });
+    }
 }
 
 #[test]

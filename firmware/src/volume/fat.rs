@@ -4,7 +4,9 @@ use core::ops::Range;
 
 use hadris_fat_raw::io::{BlockBuf, ChainPos, DirStart, DirWalk, async_ as raw};
 use hadris_fat_raw::lfn::Assembler;
-use hadris_fat_raw::{BootError, FatKind, Geometry, RootLocation, Slot, parse_boot, short_name};
+use hadris_fat_raw::{
+    BootError, ENTRY_SIZE, FatKind, Geometry, RootLocation, Slot, parse_boot, short_name,
+};
 use hadris_fs::{CodePage, Cp437};
 
 use super::{Entry, Name, VolumeError};
@@ -20,6 +22,7 @@ pub struct Fat {
     /// The sector that the primitives looked at last.
     sector: BlockBuf<[u8; SECTOR as usize]>,
     long_name: Assembler,
+    directory_bytes: u64,
 }
 
 /// A directory and the slot that is read next.
@@ -78,6 +81,7 @@ impl Fat {
             state,
             sector,
             long_name: Assembler::new(),
+            directory_bytes: 0,
         }))
     }
 
@@ -104,6 +108,11 @@ impl Fat {
         self.geometry().cluster_size().into()
     }
 
+    /// Returns how many bytes of directories were read since the volume was mounted.
+    pub fn directory_bytes(&self) -> u64 {
+        self.directory_bytes
+    }
+
     /// Returns the root directory.
     pub fn root(&self) -> Directory {
         Directory {
@@ -118,6 +127,7 @@ impl Fat {
         disk: &Disk<'_, D>,
         directory: &mut Directory,
     ) -> Result<Option<Slot>, VolumeError> {
+        self.directory_bytes += ENTRY_SIZE as u64;
         let mut window = self.window(disk);
         let (sector, state) = (&mut self.sector, &self.state);
         let slot = disk
