@@ -43,4 +43,4 @@ pub use scatter::Scatter;
 pub use slots::{GROUP_SLOTS, Group};
 pub use stats::Stats;
 pub use storage::Storage;
-pub use table::{Handle, LiveMapping, Owner, Placed, Record, Reserve, Table};
+pub use table::{BadHandle, Handle, LiveMapping, Owner, Placed, Record, Reserve, Table};

@@ -221,12 +221,13 @@ impl<'m, const SLOT: usize> Pool<'m, SLOT> {
     }
 
     pub(crate) fn check_handle(&self, handle: Handle) -> Result<(), Error> {
-        self.books.with(|books| books.table.check_handle(handle))
+        Ok(self.books.with(|books| books.table.check_handle(handle))?)
     }
 
     pub(crate) fn set_state(&self, handle: Handle, state: State) -> Result<(), Error> {
-        self.books
-            .with(|books| books.table.set_state(handle, state))
+        Ok(self
+            .books
+            .with(|books| books.table.set_state(handle, state))?)
     }
 
     pub(crate) fn count(&self, bounced: usize, direct: usize) {
@@ -327,11 +328,11 @@ impl Books<'_> {
             }
         };
         let placed = if request.plain {
-            self.table.map_single(len, request.owner)
+            self.table.map_single(len, &request.owner)
         } else {
             let extent = |offset| provider.extent(offset);
             self.table
-                .map_single_constrained(len, request.owner, &request.constraints, extent)
+                .map_single_constrained(len, &request.owner, &request.constraints, extent)
         }?;
         self.mappings += 1;
         Ok(placed)

@@ -10,6 +10,8 @@
 #[cfg(test)]
 mod tests;
 
+use core::ops::Range;
+
 /// Slots per group.
 pub const GROUP_SLOTS: u32 = 128;
 const WORD: u32 = 32;
@@ -50,31 +52,36 @@ impl Group {
         spare: 0,
     };
 
-    /// Finds the first run of `n` free slots that lies within the group.
-    fn find(&self, n: u32) -> Option<u32> {
+    /// Finds the first run of `n` free slots, of which there is one.
+    fn find(&self, n: u32) -> u32 {
         let mut run = 0;
         let mut base = 0;
         for &word in &self.words {
             if run + word.leading_ones() >= n {
-                return Some(base - run);
+                break;
             }
             if word == u32::MAX {
                 run += WORD;
             } else {
-                let starts = run_starts(word, n);
-                if starts != 0 {
-                    return Some(base + starts.leading_zeros());
-                }
                 run = word.trailing_ones();
+                // A run of n has set bits that far apart: most words fail here.
+                if word & word.checked_shl(n - 1).unwrap_or(0) != 0 {
+                    let starts = run_starts(word, n);
+                    if starts != 0 {
+                        return base + starts.leading_zeros();
+                    }
+                }
             }
             base += WORD;
         }
-        None
+        base - run
     }
 
     /// Measures the longest run.
+    #[inline(never)]
     fn measure(&self) -> u32 {
-        let mut longest = 0;
+        // These two are exact, whatever `longest` is.
+        let mut longest = u32::from(self.prefix.max(self.suffix));
         let mut run = 0;
         for &word in &self.words {
             longest = longest.max(run + word.leading_ones());
@@ -82,10 +89,28 @@ impl Group {
                 run += WORD;
                 continue;
             }
-            let mut longer = run_starts(word, longest + 1);
-            while longer != 0 {
-                longest += 1;
-                longer &= longer << 1;
+            // A longer run has set bits that far apart: most words fail here.
+            let mut starts = word & word.checked_shl(longest).unwrap_or(0);
+            if starts != 0 {
+                starts = run_starts(word, longest + 1);
+            }
+            // Longer by steps that double, then halve.
+            let mut step = 1;
+            while starts != 0 {
+                longest += step;
+                step = longest;
+                loop {
+                    let longer = starts & starts.checked_shl(step).unwrap_or(0);
+                    if longer != 0 {
+                        starts = longer;
+                        break;
+                    }
+                    step /= 2;
+                    if step == 0 {
+                        starts = 0;
+                        break;
+                    }
+                }
             }
             run = word.trailing_ones();
         }
@@ -128,36 +153,34 @@ impl Group {
         self.words[(slot / WORD % 4) as usize]
     }
 
-    /// Marks the slots from `from` to `to` free or taken.
+    /// Turns the slots from `from` to `to`, all of them free or all taken, into the other.
     #[inline(always)]
-    fn mark(&mut self, from: u32, to: u32, free: bool) {
-        let mut at = from;
-        while at < to {
-            let bit = at % WORD;
-            let count = (WORD - bit).min(to - at);
-            let mask = (u32::MAX << (WORD - count)) >> bit;
-            let word = &mut self.words[(at / WORD % 4) as usize];
-            if free {
-                *word |= mask;
-            } else {
-                *word &= !mask;
+    fn flip(&mut self, from: u32, to: u32) {
+        let (first, last) = ((from / WORD) as usize, ((to - 1) / WORD) as usize);
+        let head = u32::MAX >> (from % WORD);
+        let tail = u32::MAX << (WORD - 1 - (to - 1) % WORD);
+        if first == last {
+            self.words[first % 4] ^= head & tail;
+        } else {
+            self.words[first % 4] ^= head;
+            for word in self.words.get_mut(first + 1..last).unwrap_or_default() {
+                *word = !*word;
             }
-            at += count;
+            self.words[last % 4] ^= tail;
         }
     }
 
-    /// Takes a free range that is not the whole group. From here on `longest` is an upper bound only.
+    /// Updates the summary after a range was taken. From here on `longest` is an upper bound only.
     #[inline(always)]
-    fn take(&mut self, from: u32, to: u32) {
-        self.mark(from, to, false);
+    fn shorten(&mut self, from: u32, to: u32) {
         self.prefix = u32::from(self.prefix).min(from) as u8;
         self.suffix = u32::from(self.suffix).min(GROUP_SLOTS - to) as u8;
     }
 
-    /// Frees a taken range and brings the summary up to date.
+    /// Updates the summary after a range was freed.
     #[inline(always)]
-    fn free(&mut self, from: u32, to: u32) {
-        // The ends first: the summary knows them, and most of what is freed lies beside one.
+    fn lengthen(&mut self, from: u32, to: u32) {
+        // The summary knows the ends, and most of what is freed lies beside one.
         let start = if u32::from(self.prefix) == from {
             0
         } else {
@@ -168,7 +191,6 @@ impl Group {
         } else {
             to + self.free_from(to)
         };
-        self.mark(from, to, true);
         let run = end - start;
         self.longest = u32::from(self.longest).max(run) as u8;
         if start == 0 {
@@ -194,6 +216,19 @@ fn run_starts(mut word: u32, n: u32) -> u32 {
     word
 }
 
+/// Splits a range into the slots in its first group unless it covers that one, the groups that it covers (counted from its first), and the slots in its last.
+fn split(start: u32, n: u32) -> (u32, Range<u32>, u32) {
+    let from = start % GROUP_SLOTS;
+    let head = if from == 0 && n >= GROUP_SLOTS {
+        0
+    } else {
+        n.min(GROUP_SLOTS - from)
+    };
+    let first = u32::from(head != 0);
+    let rest = n - head;
+    (head, first..first + rest / GROUP_SLOTS, rest % GROUP_SLOTS)
+}
+
 /// The free slots of a pool.
 pub(crate) struct Slots<'m> {
     groups: &'m mut [Group],
@@ -201,6 +236,10 @@ pub(crate) struct Slots<'m> {
     stale: u32,
     total: u32,
     free: u32,
+    /// The fewest that were ever free.
+    least_free: u32,
+    /// No slot before this one is free.
+    hint: u32,
 }
 
 impl<'m> Slots<'m> {
@@ -216,6 +255,8 @@ impl<'m> Slots<'m> {
             stale: NONE,
             total,
             free: 0,
+            least_free: total,
+            hint: 0,
         };
         slots.release(0, total);
         slots
@@ -229,33 +270,60 @@ impl<'m> Slots<'m> {
         self.free
     }
 
-    /// Finds the first run of `n` free slots, or returns the length of the longest run.
-    #[inline(always)]
-    pub(crate) fn find(&mut self, n: u32) -> Result<u32, u32> {
-        match self.groups.first() {
-            Some(group) if u32::from(group.prefix) >= n => Ok(0),
-            _ => self.search(n),
-        }
+    /// Returns the most slots that were ever taken at a time.
+    pub(crate) fn high_water(&self) -> u32 {
+        self.total - self.least_free
     }
 
-    #[inline(never)]
-    fn search(&mut self, n: u32) -> Result<u32, u32> {
+    /// Takes the first run of `n` free slots if it starts at the first free slot and lies within one word: most do. `None` says nothing.
+    #[inline(always)]
+    pub(crate) fn take_first(&mut self, n: u32) -> Option<u32> {
+        let start = self.hint;
+        let (index, from) = (start / GROUP_SLOTS, start % GROUP_SLOTS);
+        let bit = from % WORD;
+        if bit + n > WORD || (self.stale != index && self.stale != NONE) {
+            return None;
+        }
+        let group = self.groups.get_mut(index as usize)?;
+        let word = &mut group.words[(from / WORD) as usize];
+        let mask = (u32::MAX << (WORD - n)) >> bit;
+        if *word & mask != mask {
+            return None;
+        }
+        *word &= !mask;
+        // Nothing before it is free, in the group as in the pool.
+        group.prefix = 0;
+        group.suffix = u32::from(group.suffix).min(GROUP_SLOTS - from - n) as u8;
+        self.stale = index;
+        self.hint = start + n;
+        self.count_taken(n);
+        Some(start)
+    }
+
+    #[inline(always)]
+    fn count_taken(&mut self, n: u32) {
+        self.free = self.free.wrapping_sub(n);
+        self.least_free = self.least_free.min(self.free);
+    }
+
+    /// Finds the first run of `n` free slots, or returns the length of the longest run.
+    pub(crate) fn find(&mut self, n: u32) -> Result<u32, u32> {
+        self.advance_hint();
+        if n > GROUP_SLOTS {
+            return self.find_long(n);
+        }
+        self.measure_stale();
+        let skip = self.hint / GROUP_SLOTS;
         let mut carry = 0;
         let mut longest = 0;
-        let mut base = 0;
-        for (index, group) in self.groups.iter_mut().enumerate() {
+        let mut base = skip * GROUP_SLOTS;
+        for group in self.groups.get(skip as usize..).unwrap_or_default() {
             let joined = carry + u32::from(group.prefix);
             if joined >= n {
                 return Ok(base - carry);
             }
-            if u32::from(group.longest) >= n
-                && let Some(at) = group.find(n)
-            {
-                return Ok(base + at);
-            }
-            if self.stale == index as u32 {
-                group.longest = group.measure() as u8;
-                self.stale = NONE;
+            if u32::from(group.longest) >= n {
+                return Ok(base + group.find(n));
             }
             longest = longest.max(joined).max(u32::from(group.longest));
             carry = if u32::from(group.prefix) == GROUP_SLOTS {
@@ -266,6 +334,51 @@ impl<'m> Slots<'m> {
             base += GROUP_SLOTS;
         }
         Err(longest)
+    }
+
+    /// Finds a run that no group holds by itself.
+    fn find_long(&mut self, n: u32) -> Result<u32, u32> {
+        let mut carry = 0;
+        let mut base = 0;
+        for group in self.groups.iter() {
+            let joined = carry + u32::from(group.prefix);
+            if joined >= n {
+                return Ok(base - carry);
+            }
+            carry = if u32::from(group.prefix) == GROUP_SLOTS {
+                joined
+            } else {
+                u32::from(group.suffix)
+            };
+            base += GROUP_SLOTS;
+        }
+        Err(self.longest())
+    }
+
+    /// Returns the length of the longest run.
+    fn longest(&mut self) -> u32 {
+        self.measure_stale();
+        let mut carry = 0;
+        let mut longest = 0;
+        for group in self.groups.iter() {
+            let joined = carry + u32::from(group.prefix);
+            longest = longest.max(joined).max(u32::from(group.longest));
+            carry = if u32::from(group.prefix) == GROUP_SLOTS {
+                joined
+            } else {
+                u32::from(group.suffix)
+            };
+        }
+        longest
+    }
+
+    /// Moves the hint past taken slots, to the end of its word at most.
+    fn advance_hint(&mut self) {
+        if let Some(group) = self.groups.get((self.hint / GROUP_SLOTS) as usize) {
+            let bit = self.hint % WORD;
+            let taken = (!group.word(self.hint) << bit).leading_ones();
+            self.hint += taken.min(WORD - bit);
+        }
     }
 
     /// Offers every maximal run of at least `n` free slots to `fit`, in address order, until it accepts one; or returns the length of the longest run.
@@ -323,15 +436,61 @@ impl<'m> Slots<'m> {
     }
 
     /// Takes `n` slots from `start` on, which the caller has found to be free.
-    #[inline(always)]
     pub(crate) fn take(&mut self, start: u32, n: u32) {
-        self.free = self.free.wrapping_sub(n);
+        self.count_taken(n);
+        if start == self.hint {
+            self.hint = start + n;
+        }
         let (index, from) = (start / GROUP_SLOTS, start % GROUP_SLOTS);
-        if from + n >= GROUP_SLOTS {
-            self.take_long(start, n);
-        } else if let Some(group) = self.groups.get_mut(index as usize) {
-            group.take(from, from + n);
-            self.went_stale(index);
+        if from + n <= GROUP_SLOTS {
+            return self.take_part(index, from, from + n);
+        }
+        let (head, whole, tail) = split(start, n);
+        self.take_part(index, from, from + head);
+        let last = index + whole.end;
+        self.groups
+            .get_mut((index + whole.start) as usize..last as usize)
+            .unwrap_or_default()
+            .fill(Group::FULL);
+        if (index + whole.start..last).contains(&self.stale) {
+            self.stale = NONE;
+        }
+        self.take_part(last, 0, tail);
+    }
+
+    /// Takes slots of one group.
+    fn take_part(&mut self, index: u32, from: u32, to: u32) {
+        let Some(group) = self.groups.get_mut(index as usize).filter(|_| from < to) else {
+            return;
+        };
+        if to - from == GROUP_SLOTS {
+            *group = Group::FULL;
+            if self.stale == index {
+                self.stale = NONE;
+            }
+            return;
+        }
+        let run = if u32::from(group.prefix) > from {
+            u32::from(group.prefix)
+        } else if u32::from(group.suffix) > GROUP_SLOTS - to {
+            u32::from(group.suffix)
+        } else {
+            group.free_before(from) + group.free_from(from)
+        };
+        // If they are not of the longest run, that one still is the longest; if they are, who knows.
+        let mut stale = run >= u32::from(group.longest) || self.stale == index;
+        if run == GROUP_SLOTS {
+            group.longest = from.max(GROUP_SLOTS - to) as u8;
+            stale = false;
+        }
+        group.flip(from, to);
+        group.shorten(from, to);
+        if self.stale == index {
+            self.stale = NONE;
+        }
+        if stale {
+            self.measure_stale();
+            self.stale = index;
         }
     }
 
@@ -339,73 +498,47 @@ impl<'m> Slots<'m> {
     #[inline(always)]
     pub(crate) fn release(&mut self, start: u32, n: u32) {
         self.free = self.free.wrapping_add(n);
+        self.hint = self.hint.min(start);
         let (index, from) = (start / GROUP_SLOTS, start % GROUP_SLOTS);
-        if from + n >= GROUP_SLOTS {
-            self.release_long(start, n);
-        } else if let Some(group) = self.groups.get_mut(index as usize) {
-            group.free(from, from + n);
+        if from % WORD + n > WORD {
+            return self.release_long(start, n);
+        }
+        if let Some(group) = self.groups.get_mut(index as usize) {
+            let mask = (u32::MAX << ((WORD - n) % WORD)) >> (from % WORD);
+            group.words[(from / WORD) as usize] |= mask;
+            group.lengthen(from, from + n);
         }
     }
 
-    /// Takes slots up to the end of a group, and beyond.
-    #[inline(never)]
-    fn take_long(&mut self, start: u32, n: u32) {
-        let (mut index, mut from, mut rest) = (start / GROUP_SLOTS, start % GROUP_SLOTS, n);
-        while let Some(group) = self.groups.get_mut(index as usize) {
-            let to = (from + rest).min(GROUP_SLOTS);
-            if to - from == GROUP_SLOTS {
-                *group = Group::FULL;
-                if self.stale == index {
-                    self.stale = NONE;
-                }
-            } else if to > from {
-                group.take(from, to);
-                self.went_stale(index);
-            }
-            rest -= to - from;
-            if rest == 0 {
-                break;
-            }
-            from = 0;
-            index += 1;
-        }
-    }
-
-    /// Frees slots up to the end of a group, and beyond.
+    /// Frees slots of more than one word.
     #[inline(never)]
     fn release_long(&mut self, start: u32, n: u32) {
-        let (mut index, mut from, mut rest) = (start / GROUP_SLOTS, start % GROUP_SLOTS, n);
-        while let Some(group) = self.groups.get_mut(index as usize) {
-            let to = (from + rest).min(GROUP_SLOTS);
-            if to - from == GROUP_SLOTS {
-                *group = Group::FREE;
-            } else if to > from {
-                group.free(from, to);
-            }
-            rest -= to - from;
-            if rest == 0 {
-                break;
-            }
-            from = 0;
-            index += 1;
+        let (index, from) = (start / GROUP_SLOTS, start % GROUP_SLOTS);
+        let (head, whole, tail) = split(start, n);
+        self.release_part(index, from, from + head);
+        let last = index + whole.end;
+        self.groups
+            .get_mut((index + whole.start) as usize..last as usize)
+            .unwrap_or_default()
+            .fill(Group::FREE);
+        self.release_part(last, 0, tail);
+    }
+
+    /// Frees slots of one group.
+    fn release_part(&mut self, index: u32, from: u32, to: u32) {
+        if let Some(group) = self.groups.get_mut(index as usize).filter(|_| from < to) {
+            group.flip(from, to);
+            group.lengthen(from, to);
         }
     }
 
-    /// Notes that the `longest` of a group is an upper bound now. Only one may be so: measures the one before.
     #[inline(always)]
-    fn went_stale(&mut self, index: u32) {
-        if self.stale != index {
-            if self.stale != NONE {
-                self.measure_stale();
-            }
-            self.stale = index;
-        }
-    }
-
-    #[inline(never)]
     fn measure_stale(&mut self) {
-        if let Some(group) = self.groups.get_mut(self.stale as usize) {
-            group.longest = group.measure() as u8;
+        if self.stale != NONE {
+            if let Some(group) = self.groups.get_mut(self.stale as usize) {
+                group.longest = group.measure() as u8;
+            }
+            self.stale = NONE;
         }
     }
 }

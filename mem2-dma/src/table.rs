@@ -3,7 +3,6 @@
 //! The heir of `swiotlb_tbl_map_single` and `swiotlb_tbl_unmap_single`: the pool is a number of slots, a mapping a byte range in it. What the bytes
 //! are and what a device calls them is somebody else's business ([`Provider`](crate::Provider)).
 
-use core::num::NonZeroU16;
 use core::ops::Range;
 use core::panic::Location;
 use core::sync::atomic::{AtomicU16, Ordering};
@@ -60,8 +59,37 @@ const _: () = assert!(size_of::<Record>() == 16);
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Handle {
     generation: u32,
-    record: u16,
-    table: NonZeroU16,
+    /// The table's number above, the record's below. Two whole words travel in registers.
+    place: u32,
+}
+
+impl Handle {
+    fn table(self) -> u32 {
+        self.place >> 16
+    }
+
+    fn record(self) -> u16 {
+        self.place as u16
+    }
+}
+
+/// Why a handle names no live mapping of this table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum BadHandle {
+    /// The mapping has been freed already.
+    Stale,
+    /// The mapping belongs to another table.
+    Foreign,
+}
+
+impl From<BadHandle> for Error {
+    fn from(bad: BadHandle) -> Self {
+        match bad {
+            BadHandle::Stale => Self::Stale,
+            BadHandle::Foreign => Self::Foreign,
+        }
+    }
 }
 
 /// Who asks for a mapping, for the books.
@@ -116,8 +144,7 @@ pub struct Table<'m> {
     /// Free records that anybody may use: besides them there is one for every free cell of the reserve.
     open_records: u32,
     quarantined: u16,
-    id: NonZeroU16,
-    high_water: u32,
+    id: u32,
     reserve: ReserveCells,
 }
 
@@ -171,7 +198,6 @@ impl<'m> Table<'m> {
             *record = Record::FREE;
             record.next = if index == last { END } else { index as u16 + 1 };
         }
-        let id = TABLES.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
         Ok(Self {
             slots: Slots::new(groups, total - kept),
             shift,
@@ -179,8 +205,7 @@ impl<'m> Table<'m> {
             open_records: records.len() as u32 - cells,
             records,
             quarantined: 0,
-            id: NonZeroU16::new(id).unwrap_or(NonZeroU16::MIN),
-            high_water: 0,
+            id: u32::from(TABLES.fetch_add(1, Ordering::Relaxed)),
             reserve: ReserveCells {
                 free: if cells == 0 {
                     0
@@ -208,7 +233,20 @@ impl<'m> Table<'m> {
     ///
     /// # Errors
     /// [`Error::Empty`], [`Error::TooLarge`], [`Error::Exhausted`], [`Error::Fragmented`], [`Error::TooManyLive`].
-    pub fn map_single(&mut self, len: u32, owner: Owner) -> Result<Placed, Error> {
+    pub fn map_single(&mut self, len: u32, owner: &Owner) -> Result<Placed, Error> {
+        let count = self.slots_of(len);
+        if self.open_records != 0
+            && let Some(start) = self.slots.take_first(count)
+        {
+            self.open_records -= 1;
+            return self.enter(start, count, start << self.shift, owner);
+        }
+        self.map_slowly(len, owner)
+    }
+
+    /// Maps what does not simply come first.
+    #[inline(never)]
+    fn map_slowly(&mut self, len: u32, owner: &Owner) -> Result<Placed, Error> {
         let count = self.check(len)?;
         if self.open_records != 0 {
             match self.slots.find(count) {
@@ -224,6 +262,11 @@ impl<'m> Table<'m> {
         self.map_reserve(len, owner, |run| Some(run.start))
     }
 
+    /// Counts the slots that `len` bytes take; a number larger than any pool for 0.
+    fn slots_of(&self, len: u32) -> u32 {
+        (len.wrapping_sub(1) >> self.shift) + 1
+    }
+
     /// Maps `len` bytes where `constraints` and the bus allow: the lowest such place, so a refusal proves that there is none.
     ///
     /// `extent` translates an offset into the longest contiguous stretch of bus addresses from there on.
@@ -233,7 +276,7 @@ impl<'m> Table<'m> {
     pub fn map_single_constrained(
         &mut self,
         len: u32,
-        owner: Owner,
+        owner: &Owner,
         constraints: &Constraints,
         extent: impl Fn(u32) -> Option<Extent>,
     ) -> Result<Placed, Error> {
@@ -262,10 +305,10 @@ impl<'m> Table<'m> {
     /// Frees a mapping. What it covered is taken from the books, never from the caller.
     ///
     /// # Errors
-    /// [`Error::Stale`] for a handle used before, [`Error::Foreign`] for one of another table.
-    pub fn unmap_single(&mut self, handle: Handle) -> Result<(), Error> {
+    /// [`BadHandle::Stale`] for a handle used before, [`BadHandle::Foreign`] for one of another table.
+    pub fn unmap_single(&mut self, handle: Handle) -> Result<(), BadHandle> {
         self.record(handle)?;
-        self.free(handle.record);
+        self.free(handle.record());
         Ok(())
     }
 
@@ -273,7 +316,7 @@ impl<'m> Table<'m> {
     ///
     /// # Errors
     /// As [`Table::unmap_single`].
-    pub fn check_handle(&self, handle: Handle) -> Result<(), Error> {
+    pub fn check_handle(&self, handle: Handle) -> Result<(), BadHandle> {
         self.record(handle).map(|_| ())
     }
 
@@ -295,7 +338,7 @@ impl<'m> Table<'m> {
 
     /// Returns the most bytes that were ever in use outside the reserve.
     pub fn high_water_bytes(&self) -> u32 {
-        self.high_water << self.shift
+        self.slots.high_water() << self.shift
     }
 
     /// Returns the mapping in record `index`, if there is one. Counting `index` up to [`Table::records`] visits all.
@@ -318,24 +361,24 @@ impl<'m> Table<'m> {
     }
 
     /// Notes who owns a mapping now.
-    pub(crate) fn set_state(&mut self, handle: Handle, state: State) -> Result<(), Error> {
+    pub(crate) fn set_state(&mut self, handle: Handle, state: State) -> Result<(), BadHandle> {
         self.record(handle)?;
-        if let Some(record) = self.records.get_mut(usize::from(handle.record)) {
+        if let Some(record) = self.records.get_mut(usize::from(handle.record())) {
             record.state = state;
         }
         Ok(())
     }
 
     /// Quarantines a mapping and puts it before `next` in a chain. Returns the chain's new head.
-    pub(crate) fn quarantine(&mut self, handle: Handle, next: u16) -> Result<u16, Error> {
+    pub(crate) fn quarantine(&mut self, handle: Handle, next: u16) -> Result<u16, BadHandle> {
         self.set_state(handle, State::Quarantined)?;
         self.quarantined += 1;
-        if let Some(record) = self.records.get_mut(usize::from(handle.record)) {
+        if let Some(record) = self.records.get_mut(usize::from(handle.record())) {
             record.next = next;
             // The handle dies here: what is quarantined can be freed as a member of its chain only.
             record.generation = record.generation.wrapping_add(1);
         }
-        Ok(handle.record)
+        Ok(handle.record())
     }
 
     /// Frees the first mapping of a quarantine chain and returns the next, or `None` at the end.
@@ -384,17 +427,17 @@ impl<'m> Table<'m> {
                 max: max as usize,
             })
         } else {
-            Ok(((len - 1) >> self.shift) + 1)
+            Ok(self.slots_of(len))
         }
     }
 
-    fn record(&self, handle: Handle) -> Result<&Record, Error> {
-        if handle.table != self.id {
-            return Err(Error::Foreign);
+    fn record(&self, handle: Handle) -> Result<&Record, BadHandle> {
+        if handle.table() != self.id {
+            return Err(BadHandle::Foreign);
         }
-        match self.records.get(usize::from(handle.record)) {
+        match self.records.get(usize::from(handle.record())) {
             Some(record) if record.generation == handle.generation => Ok(record),
-            _ => Err(Error::Stale),
+            _ => Err(BadHandle::Stale),
         }
     }
 
@@ -419,7 +462,7 @@ impl<'m> Table<'m> {
     fn map_reserve(
         &mut self,
         len: u32,
-        owner: Owner,
+        owner: &Owner,
         fit: impl Fn(Range<u32>) -> Option<u32>,
     ) -> Result<Placed, Error> {
         let ReserveCells {
@@ -453,12 +496,13 @@ impl<'m> Table<'m> {
     }
 
     /// Writes a mapping into the books.
+    #[inline(always)]
     fn enter(
         &mut self,
         start: u32,
         count: u32,
         offset: u32,
-        owner: Owner,
+        owner: &Owner,
     ) -> Result<Placed, Error> {
         let index = self.free_record;
         let Some(record) = self.records.get_mut(usize::from(index)) else {
@@ -473,10 +517,8 @@ impl<'m> Table<'m> {
         record.state = State::Live;
         let handle = Handle {
             generation: record.generation,
-            record: index,
-            table: self.id,
+            place: self.id << 16 | u32::from(index),
         };
-        self.high_water = self.high_water.max(self.slots.total() - self.slots.free());
         Ok(Placed { handle, offset })
     }
 

@@ -7,7 +7,7 @@ use std::panic::Location;
 use common::Random;
 use mem2_dma::*;
 
-const OWNER: Owner = Owner {
+static OWNER: Owner = Owner {
     device: 1,
     caller: Location::caller(),
     reserved: false,
@@ -99,7 +99,7 @@ fn same_as_the_model<const SLOT: usize>(
             } else {
                 random.below(4 * SLOT as u32)
             };
-            let placed = table.map_single(len, OWNER);
+            let placed = table.map_single(len, &OWNER);
             let expected = model.map(len);
             assert_eq!(
                 placed.map(|placed| placed.offset as usize),
@@ -130,7 +130,7 @@ fn same_as_the_model<const SLOT: usize>(
             let stale = random.pick(&dead);
             assert_eq!(
                 table.unmap_single(stale),
-                Err(Error::Stale),
+                Err(BadHandle::Stale),
                 "an old handle frees nothing"
             );
         }
@@ -141,7 +141,7 @@ fn same_as_the_model<const SLOT: usize>(
     assert_eq!((table.live(), table.used_bytes()), (0, 0));
     assert_eq!(
         table
-            .map_single(table.bytes(), OWNER)
+            .map_single(table.bytes(), &OWNER)
             .map(|placed| placed.offset),
         Ok(0),
         "all of it is one run again"
@@ -243,7 +243,7 @@ fn every_occupancy_of_7_slots_is_placed_exactly_under_every_constraint() {
             let free: Vec<bool> = (0..SLOTS).map(|slot| pattern >> slot & 1 != 0).collect();
             let mut table = table::<32>(SLOTS, SLOTS + 1);
             let all: Vec<_> = (0..SLOTS)
-                .map(|_| table.map_single(SLOT, OWNER).unwrap())
+                .map(|_| table.map_single(SLOT, &OWNER).unwrap())
                 .collect();
             for (placed, free) in all.iter().zip(&free) {
                 if *free {
@@ -270,7 +270,7 @@ fn every_occupancy_of_7_slots_is_placed_exactly_under_every_constraint() {
                                 extents,
                             );
                             let placed =
-                                table.map_single_constrained(len, OWNER, &constraints, extent);
+                                table.map_single_constrained(len, &OWNER, &constraints, extent);
                             assert_eq!(
                                 placed.map(|placed| placed.offset).ok(),
                                 expected,
@@ -301,7 +301,7 @@ fn a_mapping_covers_every_slot_that_it_touches() {
         })
     };
     let placed = table
-        .map_single_constrained(32, OWNER, &constraints, extent)
+        .map_single_constrained(32, &OWNER, &constraints, extent)
         .unwrap();
     assert_eq!((placed.offset, table.used_bytes()), (8, 64));
     table.unmap_single(placed.handle).unwrap();
@@ -311,17 +311,17 @@ fn a_mapping_covers_every_slot_that_it_touches() {
 #[test]
 fn double_stale_and_foreign_handles_change_nothing() {
     let (mut one, mut other) = (table::<512>(8, 4), table::<512>(8, 4));
-    let first = one.map_single(512, OWNER).unwrap();
-    let theirs = other.map_single(512, OWNER).unwrap();
-    assert_eq!(one.unmap_single(theirs.handle), Err(Error::Foreign));
+    let first = one.map_single(512, &OWNER).unwrap();
+    let theirs = other.map_single(512, &OWNER).unwrap();
+    assert_eq!(one.unmap_single(theirs.handle), Err(BadHandle::Foreign));
     assert_eq!(one.unmap_single(first.handle), Ok(()));
-    assert_eq!(one.unmap_single(first.handle), Err(Error::Stale));
-    let second = one.map_single(512, OWNER).unwrap();
+    assert_eq!(one.unmap_single(first.handle), Err(BadHandle::Stale));
+    let second = one.map_single(512, &OWNER).unwrap();
     assert_eq!(
         second.offset, first.offset,
         "the same slot and the same record serve again"
     );
-    assert_eq!(one.unmap_single(first.handle), Err(Error::Stale));
+    assert_eq!(one.unmap_single(first.handle), Err(BadHandle::Stale));
     assert_eq!(one.used_bytes(), 512);
     assert_eq!(one.check_handle(second.handle), Ok(()));
 }
@@ -341,39 +341,39 @@ fn a_reserve_is_there_for_those_who_may_use_it_whatever_the_rest_do() {
         ..OWNER
     };
     // Bulk takes all the room, then all the records that it may have.
-    let bulk = table.map_single(10 * 512, OWNER).unwrap();
+    let bulk = table.map_single(10 * 512, &OWNER).unwrap();
     assert_eq!(
-        table.map_single(1, OWNER),
+        table.map_single(1, &OWNER),
         Err(Error::Exhausted { len: 1, free: 0 })
     );
     let mut cells: Vec<_> = (0..3)
-        .map(|_| table.map_single(1000, urgent).unwrap())
+        .map(|_| table.map_single(1000, &urgent).unwrap())
         .collect();
     assert_eq!(
         cells.iter().map(|cell| cell.offset).collect::<Vec<_>>(),
         [5120, 6144, 7168]
     );
     assert_eq!(
-        table.map_single(1, urgent),
+        table.map_single(1, &urgent),
         Err(Error::Exhausted { len: 1, free: 0 })
     );
     table.unmap_single(cells.swap_remove(1).handle).unwrap();
     assert_eq!(
-        table.map_single(1025, urgent),
+        table.map_single(1025, &urgent),
         Err(Error::Exhausted { len: 1025, free: 0 })
     );
     assert_eq!(
-        table.map_single(8, urgent).map(|cell| cell.offset),
+        table.map_single(8, &urgent).map(|cell| cell.offset),
         Ok(6144)
     );
     table.unmap_single(bulk.handle).unwrap();
     // The open room first: the reserve is for need.
     let open: Vec<_> = (0..3)
-        .map(|_| table.map_single(8, urgent).map(|placed| placed.offset))
+        .map(|_| table.map_single(8, &urgent).map(|placed| placed.offset))
         .collect();
     assert_eq!(open, [Ok(0), Ok(512), Ok(1024)]);
     assert_eq!(
-        table.map_single(8, OWNER),
+        table.map_single(8, &OWNER),
         Err(Error::TooManyLive { live: 6 })
     );
 }

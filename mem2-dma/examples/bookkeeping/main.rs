@@ -48,7 +48,7 @@ fn name(name: String) -> &'static str {
     name.leak()
 }
 
-const OWNER: Owner = Owner {
+static OWNER: Owner = Owner {
     device: 1,
     caller: Location::caller(),
     reserved: false,
@@ -65,7 +65,7 @@ fn table<const SLOT: usize>(slots: usize) -> Table<'static> {
 /// Takes two samples, of a map and of the unmap that follows; or one, of a refusal.
 fn pair(table: &mut Table, name: &str, len: u32) {
     match sample(self::name(format!("{name} map")), || {
-        table.map_single(black_box(len), OWNER)
+        table.map_single(black_box(len), &OWNER)
     }) {
         Ok(placed) => sample(self::name(format!("{name} unmap")), || {
             table.unmap_single(black_box(placed.handle))
@@ -77,23 +77,23 @@ fn pair(table: &mut Table, name: &str, len: u32) {
 
 /// Maps and unmaps in one sample, as the goals are stated.
 fn map_unmap(table: &mut Table, name: &str, len: u32) {
-    sample(self::name(name.to_owned()), || {
-        let placed = table.map_single(black_box(len), OWNER)?;
-        table.unmap_single(placed.handle)
-    })
-    .unwrap();
+    let done = sample(self::name(name.to_owned()), || {
+        let placed = table.map_single(black_box(len), &OWNER);
+        placed.is_ok_and(|placed| table.unmap_single(placed.handle).is_ok())
+    });
+    assert!(done);
 }
 
 /// The states of a pool that the reference measured, and worse ones.
 fn states<const SLOT: usize>(slots: usize, mut visit: impl FnMut(&str, &mut Table)) {
     let slot = SLOT as u32;
     let all = |table: &mut Table, slots_each: u32| {
-        std::iter::from_fn(|| table.map_single(slots_each * slot, OWNER).ok()).collect::<Vec<_>>()
+        std::iter::from_fn(|| table.map_single(slots_each * slot, &OWNER).ok()).collect::<Vec<_>>()
     };
     visit("empty", &mut table::<SLOT>(slots));
     let mut packed = table::<SLOT>(slots);
     packed
-        .map_single((slots as u32 * 9 / 10) * slot, OWNER)
+        .map_single((slots as u32 * 9 / 10) * slot, &OWNER)
         .unwrap();
     visit("packed90", &mut packed);
     for (name, each, keep) in [
@@ -124,7 +124,7 @@ fn states<const SLOT: usize>(slots: usize, mut visit: impl FnMut(&str, &mut Tabl
         visit(&format!("fragmented{percent}"), &mut table);
     }
     let mut full = table::<SLOT>(slots);
-    full.map_single(slots as u32 * slot, OWNER).unwrap();
+    full.map_single(slots as u32 * slot, &OWNER).unwrap();
     visit("full", &mut full);
 }
 
@@ -179,7 +179,7 @@ fn table_counts() {
         for command in churn(&mut random, 2000, bytes, 90, Sizes::Octaves(bytes / 8)) {
             match command {
                 Command::Map(len) => {
-                    let placed = sample(map, || table.map_single(black_box(len), OWNER));
+                    let placed = sample(map, || table.map_single(black_box(len), &OWNER));
                     live.push(placed.ok());
                 }
                 Command::Unmap(index) => {

@@ -51,7 +51,7 @@ impl<const SLOT: usize> Rival for Ours<SLOT> {
     }
     fn map(&mut self, len: u32) -> Option<Address> {
         self.0
-            .map_single(len, OWNER)
+            .map_single(len, &OWNER)
             .ok()
             .map(|placed| Address::Handle(placed.handle))
     }
