@@ -39,6 +39,8 @@ pub struct Outcome {
     pub gecko: Vec<Frame>,
     /// Bytes of the log stream that were lost.
     pub lost: u64,
+    /// Whether the log was read while the guest ran ([`Run::without_reader`](crate::Run::without_reader)).
+    pub had_reader: bool,
     /// Frames that could not be decoded.
     pub malformed: usize,
     /// What the emulator printed.
@@ -114,6 +116,7 @@ impl Outcome {
             frames: facts.frames,
             gecko: facts.gecko,
             lost: facts.lost,
+            had_reader: run.reader,
             malformed: facts.malformed,
             output: facts.output,
             complaints,
@@ -126,7 +129,7 @@ impl Outcome {
     }
 
     /// Why this is no success; empty if it is one. Success means: the guest ended by itself with status 0, the emulator
-    /// with exit status 0 and without complaints, every log frame could be decoded, and no DMA left MEM2.
+    /// with exit status 0 and without complaints, the log came whole (if it was read) and could be decoded, and no DMA left MEM2.
     pub fn reasons(&self) -> Vec<String> {
         let mut reasons = Vec::new();
         if let Some(crash) = &self.crash {
@@ -165,6 +168,9 @@ impl Outcome {
                 "{} log frames could not be decoded",
                 self.malformed
             ));
+        }
+        if self.had_reader && self.lost > 0 {
+            reasons.push(format!("{} bytes of the log were lost", self.lost));
         }
         for complaint in &self.complaints {
             reasons.push(format!("QEMU complained: {complaint}"));

@@ -59,10 +59,7 @@ fn run(tools: &Tools, emulator: Emulator, argument: &str) -> Result<Run, Failed>
 }
 
 fn records(outcome: &Outcome) -> impl Iterator<Item = report::Event<String>> {
-    outcome
-        .frames
-        .iter()
-        .filter_map(|frame| serde_json::from_str(frame.message.strip_prefix('@')?).ok())
+    outcome.frames.iter().filter_map(|frame| frame.event())
 }
 
 /// Messages for people, in order.
@@ -85,11 +82,41 @@ fn listed(tools: &Tools, emulator: Emulator) -> Result<Vec<String>, String> {
             _ => None,
         })
         .collect();
-    if names.is_empty() {
-        return Err(format!("the image lists no test in {emulator:?}"));
+    // Others may come; these may not go.
+    let required = match emulator {
+        Emulator::Qemu => &REQUIRED[..],
+        Emulator::Dolphin => &[&REQUIRED[..], &REQUIRED_IN_DOLPHIN[..]].concat(),
+    };
+    for test in required {
+        if !names.iter().any(|name| name == test) {
+            return Err(format!("the image does not list {test} in {emulator:?}"));
+        }
     }
     Ok(names)
 }
+
+const REQUIRED: [&str; 11] = [
+    "mem1-aliases",
+    "mem2-aliases",
+    "mem2-is-not-mem1",
+    "bss-is-zero",
+    "data-is-right",
+    "time-base-advances",
+    "decrementer-interrupts",
+    "handlers-return-with-all-registers",
+    "log-integers",
+    "log-flood",
+    "arguments",
+];
+
+const REQUIRED_IN_DOLPHIN: [&str; 6] = [
+    "caches-are-on",
+    "cached-store-waits-for-a-clean",
+    "ipc-with-maintenance-is-right",
+    "ipc-uncleaned-path-is-seen-stale",
+    "ipc-uncleaned-request-is-seen-stale",
+    "ipc-reply-without-invalidate-is-seen-stale",
+];
 
 fn passes(tools: &Tools, emulator: Emulator, name: &str) -> Result<(), Failed> {
     let outcome = run(tools, emulator, &format!("test={name}"))?
@@ -110,6 +137,7 @@ fn passes(tools: &Tools, emulator: Emulator, name: &str) -> Result<(), Failed> {
     match name {
         "log-integers" => integers_arrive(&outcome),
         "log-flood" => flood_arrives(&outcome),
+        "log-nested" => outer_messages_arrive(&outcome),
         _ => Ok(()),
     }
 }
@@ -135,6 +163,19 @@ fn integers_arrive(outcome: &Outcome) -> Result<(), Failed> {
     let arrived: Vec<&str> = messages(outcome).collect();
     if arrived != wanted {
         return Err(format!("sent {wanted:#?}\narrived {arrived:#?}").into());
+    }
+    Ok(())
+}
+
+/// Messages survive what is logged inside them, and the loss of the inner ones is told.
+fn outer_messages_arrive(outcome: &Outcome) -> Result<(), Failed> {
+    let told = "1 messages lost that were logged inside another";
+    let wanted: Vec<String> = (0..3)
+        .flat_map(|round| [format!("outer {round} chatty end"), told.to_owned()])
+        .collect();
+    let arrived: Vec<&str> = messages(outcome).collect();
+    if arrived != wanted {
+        return Err(format!("expected {wanted:#?}\narrived {arrived:#?}").into());
     }
     Ok(())
 }
@@ -283,8 +324,30 @@ impl CrashTest {
         if self.srr0.is_some_and(|wanted| wanted != crash.srr0) {
             return wrong("wrong SRR0");
         }
-        if self.test == "crash-store" && crash.gpr.get(20) != Some(&0x600D_F00D) {
-            return wrong("r20 does not hold what the program put there");
+        // What the program put into its registers before the store.
+        if self.test == "crash-store" {
+            let gpr = |index: usize| crash.gpr.get(index).copied().unwrap_or(0);
+            let registers = [5, 12, 14, 15, 16, 17, 20, 28].map(gpr);
+            let put = [
+                0x600D_0005,
+                0x600D_0012,
+                0x600D_0C74,
+                0x600D_0C0D,
+                0x8000_4000,
+                0x600D_0017,
+                0x600D_F00D,
+                0x600D_0028,
+            ];
+            if registers != put {
+                return wrong("a general-purpose register is not what the program put there");
+            }
+            if (crash.ctr, crash.cr, crash.lr) != (0x600D_0C74, 0x600D_0C0D, 0x8000_4000) {
+                return wrong("CTR, CR or LR is not what the program put there");
+            }
+            // FP, IR, DR and RI were on, EE and PR off (hardware notes, section 1.2).
+            if crash.srr1 & 0xE032 != 0x2032 {
+                return wrong("SRR1 is not the program's machine state");
+            }
         }
         if !crash.message.contains(self.message) {
             return wrong("wrong message");

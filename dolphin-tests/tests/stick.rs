@@ -2,6 +2,7 @@
 //! says about the files must be what the host knows about them, and no DMA may leave MEM2.
 
 use dolphin_tests::{Emulator, Outcome, Run, StickImage, Tools, noise};
+use object::{Object, ObjectSymbol};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use tempfile::NamedTempFile;
@@ -106,7 +107,47 @@ fn every_file_arrives(stick: &StickImage, kind: VolumeKind) {
     let bounce = bounce(&outcome);
     assert!(bounce.bounced_bytes as usize >= total, "{bounce:?}");
     assert_eq!((bounce.live, bounce.quarantined, bounce.refused), (0, 0, 0));
+    assert_eq!(bounce.direct_bytes, 0);
     assert!((0x1000_0000..0x1400_0000).contains(&bounce.pool_base));
+}
+
+/// The application's buffers lie in MEM1, where the controller's DMA must not go.
+#[test]
+fn the_applications_buffers_are_in_mem1() {
+    let elf = std::fs::read(tools().program("boot").unwrap().elf.unwrap()).unwrap();
+    let elf = object::File::parse(&*elf).unwrap();
+    let buffers: Vec<u64> = elf
+        .symbols()
+        .filter(|symbol| {
+            let name = symbol.name().unwrap_or_default();
+            name.contains("read_sticks_through") && symbol.size() >= 64 * 1024
+        })
+        .map(|symbol| symbol.address())
+        .collect();
+    assert_eq!(buffers.len(), 2, "the file buffer and the disk cache");
+    for address in buffers {
+        assert!(
+            (0x8000_4000..0x8180_0000).contains(&address),
+            "{address:#x}"
+        );
+    }
+}
+
+/// One file, untouched, boots in both emulators, and both runs end by themselves within 20 s.
+#[test]
+fn the_same_boot_dol_runs_in_both_emulators() {
+    let tools = tools();
+    let program = tools.program("boot").unwrap();
+    let digest = || Sha256::digest(std::fs::read(&program.dol).unwrap());
+    let before = digest();
+    for emulator in [Emulator::Qemu, Emulator::Dolphin] {
+        let outcome = Run::new(emulator, program.clone())
+            .success(&tools)
+            .unwrap_or_else(|failure| panic!("{failure}"));
+        assert_eq!(outcome.status, Some(0));
+        assert!(outcome.elapsed.as_secs() < 20, "{outcome}");
+    }
+    assert_eq!(digest(), before);
 }
 
 #[test]
@@ -170,17 +211,41 @@ fn in_dolphin_the_program_says_that_there_is_no_ehci_and_ends_well() {
     );
 }
 
-/// The referee bites: the same job with its pool in MEM1, so without bouncing, fails, and the audit says why.
+/// QEMU's memory starts as zeros: what is still zero at the end of the stack was never used.
 #[test]
-fn without_bouncing_the_same_run_fails() {
+fn a_quarter_of_the_stack_is_never_used() {
+    let outcome = boot(&image(&varied(32)));
+    let elf = std::fs::read(tools().program("boot").unwrap().elf.unwrap()).unwrap();
+    let elf = object::File::parse(&*elf).unwrap();
+    let start = elf.symbol_by_name("__stack_start").unwrap().address() as u32 & 0x3FFF_FFFF;
+    let mut stack = vec![0; 0x2_0000];
+    let memory = outcome.memory.as_ref().unwrap();
+    memory.read(start, &mut stack).unwrap();
+    let unused = stack.iter().position(|&byte| byte != 0).unwrap();
+    println!("stack used: {} bytes", stack.len() - unused);
+    assert!(unused >= stack.len() / 4, "only {unused} bytes are left");
+}
+
+/// Runs the job in the test image, with a pool that the image chooses.
+fn referee(test: &str) -> Outcome {
     let tools = tools();
     let stick = image(&varied(16));
-    let outcome = Run::new(Emulator::Qemu, tools.program("selftest").unwrap())
-        .argument("test=stick-without-bouncing")
+    Run::new(Emulator::Qemu, tools.program("selftest").unwrap())
+        .argument(format!("test={test}"))
         .read_only_stick(stick.path())
         .audit_dma()
         .to_end(&tools)
-        .unwrap();
+        .unwrap()
+}
+
+/// The referee bites: the same job with its pool in MEM1, so without bouncing, fails, and the audit says why.
+#[test]
+fn without_bouncing_the_same_run_fails() {
+    let outcome = referee("stick-with-a-pool-in-mem2");
+    assert_eq!(outcome.reasons(), Vec::<String>::new(), "{outcome}");
+    assert_eq!(read_files(&outcome), files_of(&varied(16)));
+
+    let outcome = referee("stick-without-bouncing");
     assert!(!outcome.reasons().is_empty(), "{outcome}");
     assert!(read_files(&outcome).is_empty(), "{outcome}");
     let audit = outcome.audit.as_ref().unwrap();

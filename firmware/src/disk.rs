@@ -374,3 +374,6 @@ impl<D: BlockDevice> hadris_storage::async_::BlockDevice for Window<'_, '_, D> {
         self.disk.wanted.set(None);
     }
 }
+
+#[cfg(test)]
+mod tests;

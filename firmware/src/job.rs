@@ -438,18 +438,18 @@ impl<S: Sink> Run<'_, S> {
     fn report_progress(&mut self, now: u64) {
         let progress = &mut self.progress;
         let elapsed = now.saturating_sub(progress.reported_at).max(1);
-        let rate = u128::from(progress.done - progress.reported) * 1_000_000 / u128::from(elapsed);
+        let rate = (progress.done - progress.reported).saturating_mul(1_000_000) / elapsed;
         progress.reported_at = now;
         progress.reported = progress.done;
         let percent = match progress.total {
             0 => 100,
-            total => (u128::from(progress.done.min(total)) * 100 / u128::from(total)) as u8,
+            total => (progress.done.min(total).saturating_mul(100) / total) as u8,
         };
         self.report.sink.event(&Event::Progress {
             stick: self.report.stick,
             percent,
             bytes: progress.done,
-            rate: u64::try_from(rate).unwrap_or(u64::MAX),
+            rate,
         });
     }
 

@@ -18,6 +18,10 @@ use crate::watch::Tally;
 /// The program ends when nothing has been plugged in for so long.
 const QUIET: Duration = Duration::from_millis(1500);
 
+/// Most devices that are looked at in one run: a plug with a loose contact must not keep it going for
+/// ever.
+const MAX_DEVICES: u32 = 64;
+
 /// Longest configuration descriptor that is looked at, in bytes.
 const CONFIGURATION_BYTES: usize = 1024;
 
@@ -44,10 +48,21 @@ where
 {
     let (mut controller, bus) = embassy_usb_host::bus(usb.controller(), state);
     let mut totals = Totals::default();
+    let mut devices = 0;
     while let Ok(event) = with_timeout(QUIET, controller.wait_for_device_event()).await {
         let port = controller.controller().last_event_port().unwrap_or(0);
         match event {
+            DeviceEvent::Connected(_) if devices == MAX_DEVICES => {
+                totals.errors += 1;
+                report(
+                    job,
+                    port,
+                    &"too many devices came and went; a loose contact?",
+                );
+                break;
+            }
             DeviceEvent::Connected(speed) => {
+                devices += 1;
                 let mut configuration = [0; CONFIGURATION_BYTES];
                 let route = BusRoute::Direct(speed);
                 match bus.enumerate(route, &mut configuration).await {
@@ -117,6 +132,10 @@ async fn read_device<'d, A, S>(
                 };
                 totals.errors += job.run(unit, &identity).await.errors;
                 totals.sticks += 1;
+            }
+            // The virtual CD-ROM that some sticks bring along is no error either.
+            Err(StickError::NotBlocks(_)) => {
+                info!("port {}: unit {} is no disk, left alone", port, lun);
             }
             Err(error) => {
                 totals.errors += 1;

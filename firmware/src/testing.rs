@@ -55,6 +55,8 @@ impl BlockDevice for RamStick {
     async fn read(&mut self, first: u64, buffer: &mut [u8]) -> Result<(), BlockError> {
         let blocks = check_range(self.block_size, self.blocks(), first, buffer.len())?;
         self.reads.push((first, blocks));
+        // A failed read leaves anything in the buffer.
+        buffer.fill(0xDB);
         let fail = |cause| {
             Err(BlockError {
                 block: first,

@@ -46,3 +46,17 @@ pub struct Registers {
 }
 
 offsets!(Registers: 0x14 { ctrl: 0x00, src: 0x04, dest: 0x08, key: 0x0C, iv: 0x10 });
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reg::tests::fields::masks;
+
+    // WiiBrew, "AES Engine".
+    masks! {
+        AesCtrl {
+            exec: 0x8000_0000, irq: 0x4000_0000, err: 0x2000_0000, ena: 0x1000_0000, dec: 0x0800_0000,
+            chain: 0x0000_1000, blocks: 0x0000_0FFF,
+        }
+    }
+}

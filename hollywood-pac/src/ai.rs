@@ -56,3 +56,18 @@ pub struct Registers {
 }
 
 offsets!(Registers: 0x10 { aicr: 0x00, aivr: 0x04, aiscnt: 0x08, aiit: 0x0C });
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reg::tests::fields::masks;
+
+    // YAGCD 5.10.
+    masks! {
+        Aicr clear 0x0000_0008 {
+            pstat: 0x0000_0001, afr: 0x0000_0002, aiintmask: 0x0000_0004, aiint: 0x0000_0008,
+            aiintvld: 0x0000_0010, screset: 0x0000_0020, dfr: 0x0000_0040,
+        }
+        Aivr { left: 0x0000_00FF, right: 0x0000_FF00 }
+    }
+}

@@ -89,6 +89,17 @@ offsets!(Registers: 0x28 {
 mod tests {
     use super::*;
     use crate::reg::tests::Memory;
+    use crate::reg::tests::fields::masks;
+
+    // YAGCD 5.7.
+    masks! {
+        Disr clear 0x0000_0054 {
+            brk: 0x0000_0001, deintmask: 0x0000_0002, deint: 0x0000_0004, tcintmask: 0x0000_0008,
+            tcint: 0x0000_0010, brkintmask: 0x0000_0020, brkint: 0x0000_0040,
+        }
+        Dicvr clear 0x0000_0004 { cvr: 0x0000_0001, cvrintmask: 0x0000_0002, cvrint: 0x0000_0004 }
+        Dicr { tstart: 0x0000_0001, dma: 0x0000_0002, write: 0x0000_0004 }
+    }
 
     #[test]
     fn acknowledging_the_end_of_a_transfer_keeps_masks_and_other_events() {

@@ -44,6 +44,12 @@ offsets!(Solid: 0x04 { visolid: 0x00 });
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reg::tests::fields::masks;
+
+    // Hardware notes, section 4.
+    masks! {
+        ViDim { enable: 0x0000_0080, luminance: 0x0000_0038, chrominance: 0x0000_0007 }
+    }
 
     #[test]
     fn dimming_is_one_byte() {

@@ -141,6 +141,18 @@ impl Registers {
 mod tests {
     use super::*;
     use crate::reg::tests::Memory;
+    use crate::reg::tests::fields::masks;
+
+    // YAGCD 5.6.
+    masks! {
+        MailHigh { pending: 0x8000, data: 0x7FFF }
+        Csr clear 0x00A8 {
+            res: 0x0001, piint: 0x0002, halt: 0x0004, aidint: 0x0008, aidintmask: 0x0010, arint: 0x0020,
+            arintmask: 0x0040, dspint: 0x0080, dspintmask: 0x0100, dma: 0x0200, init: 0x0800,
+        }
+        ArCount { to_main: 0x8000_0000, bytes: 0x03FF_FFFF }
+        AudioDma { play: 0x8000, blocks: 0x7FFF }
+    }
 
     #[test]
     fn a_mail_goes_only_when_the_last_was_taken() {

@@ -320,6 +320,47 @@ impl Registers {
 mod tests {
     use super::*;
     use crate::reg::tests::Memory;
+    use crate::reg::tests::fields::masks;
+
+    // EHCI 2.2 and 2.3; hardware notes, sections 3.2 and 3.4.
+    masks! {
+        CapVersion { caplength: 0x0000_00FF, hciversion: 0xFFFF_0000 }
+        HcsParams {
+            n_ports: 0x0000_000F, ppc: 0x0000_0010, prr: 0x0000_0080, n_pcc: 0x0000_0F00,
+            n_cc: 0x0000_F000, p_indicator: 0x0001_0000, debug_port: 0x00F0_0000,
+        }
+        HccParams {
+            addressing_64_bit: 0x0000_0001, programmable_frame_list: 0x0000_0002, async_park: 0x0000_0004,
+            isochronous_threshold: 0x0000_00F0, eecp: 0x0000_FF00,
+        }
+        UsbCmd {
+            rs: 0x0000_0001, hcreset: 0x0000_0002, fls: 0x0000_000C, pse: 0x0000_0010, ase: 0x0000_0020,
+            iaad: 0x0000_0040, lhcreset: 0x0000_0080, aspmc: 0x0000_0300, aspme: 0x0000_0800,
+            itc: 0x00FF_0000,
+        }
+        UsbSts {
+            usbint: 0x0000_0001, usberrint: 0x0000_0002, pcd: 0x0000_0004, flr: 0x0000_0008,
+            hse: 0x0000_0010, iaa: 0x0000_0020, hchalted: 0x0000_1000, reclamation: 0x0000_2000,
+            pss: 0x0000_4000, ass: 0x0000_8000,
+        }
+        UsbIntr {
+            usbint: 0x0000_0001, usberrint: 0x0000_0002, pcd: 0x0000_0004, flr: 0x0000_0008,
+            hse: 0x0000_0010, iaa: 0x0000_0020,
+        }
+        FrIndex { microframe: 0x0000_0007, frame: 0x0000_3FF8 }
+        ConfigFlag { cf: 0x0000_0001 }
+        PortSc clear 0x0000_002A {
+            ccs: 0x0000_0001, csc: 0x0000_0002, pe: 0x0000_0004, pec: 0x0000_0008, oca: 0x0000_0010,
+            occ: 0x0000_0020, fpr: 0x0000_0040, suspend: 0x0000_0080, pr: 0x0000_0100,
+            line_status: 0x0000_0C00, pp: 0x0000_1000, port_owner: 0x0000_2000, pic: 0x0000_C000,
+            ptc: 0x000F_0000, wkcnnt_e: 0x0010_0000, wkdscnnt_e: 0x0020_0000, wkoc_e: 0x0040_0000,
+        }
+        EhciCtl {
+            ohci0_interrupt: 0x0000_0800, ohci1_interrupt: 0x0000_1000, ehci_interrupt: 0x0000_8000,
+            ohci_unknown: 0x000E_0000,
+        }
+        PacketBufferThreshold { input: 0x0000_00FF, output: 0x00FF_0000 }
+    }
 
     #[test]
     fn a_controller_identifies_itself_and_nothing_else_does() {

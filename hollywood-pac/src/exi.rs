@@ -286,6 +286,17 @@ impl<C: Deref<Target = Channel>> SpiBus for Selected<'_, C> {
 mod tests {
     use super::*;
     use crate::reg::tests::Memory;
+    use crate::reg::tests::fields::masks;
+
+    // YAGCD 5.9.
+    masks! {
+        Csr clear 0x0000_080A {
+            romdis: 0x0000_2000, ext: 0x0000_1000, extint: 0x0000_0800, extintmask: 0x0000_0400,
+            cs: 0x0000_0380, clk: 0x0000_0070, tcint: 0x0000_0008, tcintmask: 0x0000_0004,
+            exiint: 0x0000_0002, exiintmask: 0x0000_0001,
+        }
+        Cr { tlen: 0x0000_0030, rw: 0x0000_000C, dma: 0x0000_0002, tstart: 0x0000_0001 }
+    }
 
     #[test]
     fn a_device_is_selected_for_one_transaction_as_a_usb_gecko_wants_it() {

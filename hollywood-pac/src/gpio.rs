@@ -378,6 +378,18 @@ impl GpioArm {
 mod tests {
     use super::*;
     use crate::reg::tests::Memory;
+    use crate::reg::tests::fields::masks;
+
+    // Hardware notes, section 4.4.
+    masks! {
+        Lines {
+            power_button: 0x0000_0001, shutdown: 0x0000_0002, fan: 0x0000_0004, dc_dc: 0x0000_0008,
+            di_spin: 0x0000_0010, slot_led: 0x0000_0020, eject_button: 0x0000_0040, slot_in: 0x0000_0080,
+            sensor_bar: 0x0000_0100, do_eject: 0x0000_0200, eep_cs: 0x0000_0400, eep_clk: 0x0000_0800,
+            eep_mosi: 0x0000_1000, eep_miso: 0x0000_2000, ave_scl: 0x0000_4000, ave_sda: 0x0000_8000,
+            debug: 0x00FF_0000,
+        }
+    }
 
     /// OUT and DIR.
     fn out_and_dir(memory: &Memory<Bank>) -> [Vec<u8>; 2] {

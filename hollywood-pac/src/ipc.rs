@@ -63,6 +63,15 @@ offsets!(Arm: 0x04 { armctrl: 0x00 });
 mod tests {
     use super::*;
     use crate::reg::tests::Memory;
+    use crate::reg::tests::fields::masks;
+
+    // Hardware notes, section 4.
+    masks! {
+        PpcCtrl {
+            x1: 0x0000_0001, y2: 0x0000_0002, y1: 0x0000_0004, x2: 0x0000_0008, iy1: 0x0000_0010,
+            iy2: 0x0000_0020,
+        }
+    }
 
     #[test]
     fn flags_are_where_the_handshake_has_them() {

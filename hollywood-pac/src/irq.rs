@@ -198,6 +198,17 @@ impl Arm {
 mod tests {
     use super::*;
     use crate::reg::tests::Memory;
+    use crate::reg::tests::fields::masks;
+
+    // Hardware notes, section 4.2.
+    masks! {
+        Sources {
+            timer: 0x0000_0001, nand: 0x0000_0002, aes: 0x0000_0004, sha: 0x0000_0008,
+            ehci: 0x0000_0010, ohci0: 0x0000_0020, ohci1: 0x0000_0040, sdhc0: 0x0000_0080,
+            sdhc1: 0x0000_0100, gpiob: 0x0000_0400, gpio: 0x0000_0800, reset_button: 0x0002_0000,
+            di: 0x0004_0000, ipc_ppc: 0x4000_0000, ipc_arm: 0x8000_0000,
+        }
+    }
 
     #[test]
     fn sources_have_their_documented_bits() {

@@ -1,4 +1,4 @@
-//! The three macros that register definitions are written in.
+//! The macros that register definitions are written in.
 
 /// Defines a register's value on `bitfield`: a transparent newtype with a getter and a setter per field.
 ///
@@ -46,6 +46,9 @@ macro_rules! bits {
             }
         }
 
+        #[cfg(test)]
+        $crate::macros::fields! { $name; $($fields)* }
+
         #[cfg(feature = "defmt")]
         impl defmt::Format for $name {
             fn format(&self, f: defmt::Formatter<'_>) {
@@ -55,6 +58,39 @@ macro_rules! bits {
     };
 }
 pub(crate) use bits;
+
+/// Lists the fields of a value for its test, from what `bits!` was given.
+#[cfg(test)]
+macro_rules! fields {
+    ($name:ident; $($(#[$meta:meta])* pub $first:ident, $second:tt $(, $third:tt)?: $($bit:literal),+;)*) => {
+        impl $crate::reg::tests::fields::Fields for $name {
+            const FIELDS: &'static [$crate::reg::tests::fields::Field<Self>] = &[
+                $($crate::macros::fields!(@ $first, $second $(, $third)?)),*
+            ];
+        }
+    };
+    (@ $get:ident, _) => {
+        $crate::macros::fields!(@@ $get: None)
+    };
+    (@ $type:ident, $get:ident, _) => {
+        $crate::macros::fields!(@@ $get: None)
+    };
+    (@ $get:ident, $set:ident) => {
+        $crate::macros::fields!(@@ $get: Some(|value, ones| value.$set($crate::reg::tests::fields::Content::filled(ones))))
+    };
+    (@ $type:ident, $get:ident, $set:ident) => {
+        $crate::macros::fields!(@ $get, $set)
+    };
+    (@@ $get:ident: $set:expr) => {
+        $crate::reg::tests::fields::Field {
+            name: stringify!($get),
+            get: |value: Self| $crate::reg::tests::fields::Content::number(value.$get()),
+            set: $set,
+        }
+    };
+}
+#[cfg(test)]
+pub(crate) use fields;
 
 /// Asserts at compile time where each register of a block lies and how long the block is, and lists the registers.
 ///

@@ -84,3 +84,15 @@ offsets!(Registers: 0x5C {
     protection: 0x10, intmask: 0x1C, intflag: 0x1E, status: 0x20,
     fail_address_low: 0x22, fail_address_high: 0x24, timer: 0x32, unknown_5a: 0x5A,
 } nested { region0: 0x00, region1: 0x04, region2: 0x08, region3: 0x0C });
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reg::tests::fields::masks;
+
+    // YAGCD 5.5.
+    masks! {
+        Protection { region0: 0x0003, region1: 0x000C, region2: 0x0030, region3: 0x00C0 }
+        Interrupts { region0: 0x0001, region1: 0x0002, region2: 0x0004, region3: 0x0008, all: 0x0010 }
+    }
+}

@@ -58,3 +58,18 @@ pub struct Registers {
 }
 
 offsets!(Registers: 0x1C { ctrl: 0x00, config: 0x04, addr1: 0x08, addr2: 0x0C, databuf: 0x10, eccbuf: 0x14, bank: 0x18 });
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reg::tests::fields::masks;
+
+    // WiiBrew, "NAND Interface".
+    masks! {
+        NandCtrl {
+            exec: 0x8000_0000, irq: 0x4000_0000, err: 0x2000_0000, address_bytes: 0x1F00_0000,
+            command: 0x00FF_0000, wait: 0x0000_8000, write: 0x0000_4000, read: 0x0000_2000,
+            ecc: 0x0000_1000, length: 0x0000_0FFF,
+        }
+    }
+}

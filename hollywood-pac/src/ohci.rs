@@ -272,6 +272,47 @@ offsets!(Registers: 0x5C {
 mod tests {
     use super::*;
     use crate::reg::tests::Memory;
+    use crate::reg::tests::fields::masks;
+
+    // OpenHCI 7.1, 7.3 and 7.4.
+    masks! {
+        HcRevision { rev: 0x0000_00FF }
+        HcControl {
+            cbsr: 0x0000_0003, ple: 0x0000_0004, ie: 0x0000_0008, cle: 0x0000_0010, ble: 0x0000_0020,
+            hcfs: 0x0000_00C0, ir: 0x0000_0100, rwc: 0x0000_0200, rwe: 0x0000_0400,
+        }
+        HcCommandStatus {
+            hcr: 0x0000_0001, clf: 0x0000_0002, blf: 0x0000_0004, ocr: 0x0000_0008, soc: 0x0003_0000,
+        }
+        Interrupts {
+            so: 0x0000_0001, wdh: 0x0000_0002, sf: 0x0000_0004, rd: 0x0000_0008, ue: 0x0000_0010,
+            fno: 0x0000_0020, rhsc: 0x0000_0040, oc: 0x4000_0000, mie: 0x8000_0000,
+        }
+        HcFmInterval { fi: 0x0000_3FFF, fsmps: 0x7FFF_0000, fit: 0x8000_0000 }
+        HcFmRemaining { fr: 0x0000_3FFF, frt: 0x8000_0000 }
+        HcRhDescriptorA {
+            ndp: 0x0000_00FF, psm: 0x0000_0100, nps: 0x0000_0200, dt: 0x0000_0400, ocpm: 0x0000_0800,
+            nocp: 0x0000_1000, potpgt: 0xFF00_0000,
+        }
+        HcRhDescriptorB { dr: 0x0000_FFFF, ppcm: 0xFFFF_0000 }
+        HcRhStatus { oci: 0x0000_0002, drwe: 0x0000_8000, ocic: 0x0002_0000 }
+        HcRhCommand {
+            clear_global_power: 0x0000_0001, set_remote_wakeup_enable: 0x0000_8000,
+            set_global_power: 0x0001_0000, clear_ocic: 0x0002_0000,
+            clear_remote_wakeup_enable: 0x8000_0000,
+        }
+        HcRhPortStatus {
+            ccs: 0x0000_0001, pes: 0x0000_0002, pss: 0x0000_0004, poci: 0x0000_0008, prs: 0x0000_0010,
+            pps: 0x0000_0100, lsda: 0x0000_0200, csc: 0x0001_0000, pesc: 0x0002_0000,
+            pssc: 0x0004_0000, ocic: 0x0008_0000, prsc: 0x0010_0000,
+        }
+        HcRhPortCommand {
+            clear_enable: 0x0000_0001, enable: 0x0000_0002, suspend: 0x0000_0004, resume: 0x0000_0008,
+            reset: 0x0000_0010, power: 0x0000_0100, clear_power: 0x0000_0200, clear_csc: 0x0001_0000,
+            clear_pesc: 0x0002_0000, clear_pssc: 0x0004_0000, clear_ocic: 0x0008_0000,
+            clear_prsc: 0x0010_0000,
+        }
+    }
 
     #[test]
     fn values_in_use_have_the_fields_of_the_specification() {

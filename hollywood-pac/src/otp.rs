@@ -48,6 +48,12 @@ impl Registers {
 mod tests {
     use super::*;
     use crate::reg::tests::Memory;
+    use crate::reg::tests::fields::masks;
+
+    // Hardware notes, section 4.
+    masks! {
+        OtpCmd { rd: 0x8000_0000, addr: 0x0000_001F }
+    }
 
     #[test]
     fn a_word_is_read_by_its_index_and_the_read_bit() {

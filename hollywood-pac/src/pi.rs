@@ -169,6 +169,18 @@ offsets!(Registers: 0x30 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reg::tests::fields::masks;
+
+    // Hardware notes, section 4.2; YAGCD 5.4 for the identification.
+    masks! {
+        Causes {
+            gx_error: 0x0000_0001, reset_switch: 0x0000_0002, di: 0x0000_0004, si: 0x0000_0008,
+            exi: 0x0000_0010, ai: 0x0000_0020, dsp: 0x0000_0040, mi: 0x0000_0080, vi: 0x0000_0100,
+            pe_token: 0x0000_0200, pe_finish: 0x0000_0400, cp: 0x0000_0800, debug: 0x0000_1000,
+            hsp: 0x0000_2000, hollywood: 0x0000_4000, reset_switch_state: 0x0001_0000,
+        }
+        ChipId { revision: 0xF000_0000 }
+    }
 
     #[test]
     fn causes_have_their_documented_bits() {

@@ -126,6 +126,24 @@ impl Registers {
 mod tests {
     use super::*;
     use crate::reg::tests::Memory;
+    use crate::reg::tests::fields::masks;
+
+    // Hardware notes, sections 4 and 4.1.
+    masks! {
+        SrnProt {
+            aes: 0x0000_0001, sha: 0x0000_0002, nand: 0x0000_0004, ahpen: 0x0000_0008,
+            ohci1: 0x0000_0010, iouen: 0x0000_0020, iopdbg: 0x0000_0040,
+        }
+        AhbProt {
+            ppc_acr: 0x0000_0001, ppc_nand: 0x0000_0002, ppc_aes: 0x0000_0004, ppc_sha: 0x0000_0008,
+            ppc_ehci: 0x0000_0010, ppc_ohci0: 0x0000_0020, ppc_ohci1: 0x0000_0040, ppc_sdhc0: 0x0000_0080,
+            ppc_sdhc1: 0x0000_0100, ppc_sram: 0x0000_0400, ppc_ahm: 0x0000_0800,
+            iop_nand: 0x0002_0000, iop_aes: 0x0004_0000, iop_sha: 0x0008_0000,
+            iop_ehci: 0x0010_0000, iop_ohci0: 0x0020_0000, iop_ohci1: 0x0040_0000, iop_sdhc0: 0x0080_0000,
+            iop_sdhc1: 0x0100_0000, ppckern: 0x8000_0000,
+        }
+        AipProt { enable: 0x0000_0001 }
+    }
 
     #[test]
     fn the_starlets_bits_are_16_above_the_cpus() {

@@ -273,6 +273,51 @@ offsets!(Registers: 0x100 {
 mod tests {
     use super::*;
     use crate::reg::tests::Memory;
+    use crate::reg::tests::fields::masks;
+
+    // SD Host Controller Simplified Specification 2.00, section 2.2, in words.
+    masks! {
+        Block { size: 0x0000_0FFF, sdma_boundary: 0x0000_7000, count: 0xFFFF_0000 }
+        Transfer {
+            dma: 0x0000_0001, block_count: 0x0000_0002, auto_cmd12: 0x0000_0004, read: 0x0000_0010,
+            multi_block: 0x0000_0020, response: 0x0003_0000, crc_check: 0x0008_0000,
+            index_check: 0x0010_0000, data: 0x0020_0000, command_type: 0x00C0_0000, index: 0x3F00_0000,
+        }
+        Present {
+            command_inhibit: 0x0000_0001, data_inhibit: 0x0000_0002, data_active: 0x0000_0004,
+            write_active: 0x0000_0100, read_active: 0x0000_0200, buffer_write: 0x0000_0400,
+            buffer_read: 0x0000_0800, card_inserted: 0x0001_0000, card_stable: 0x0002_0000,
+            card_detect: 0x0004_0000, writable: 0x0008_0000, data_level: 0x00F0_0000,
+            command_level: 0x0100_0000,
+        }
+        Host {
+            led: 0x0000_0001, four_bit: 0x0000_0002, high_speed: 0x0000_0004, dma_select: 0x0000_0018,
+            power: 0x0000_0100, voltage: 0x0000_0E00, stop_at_gap: 0x0001_0000,
+            continue_request: 0x0002_0000, read_wait: 0x0004_0000, gap_interrupt: 0x0008_0000,
+            wake_interrupt: 0x0100_0000, wake_insert: 0x0200_0000, wake_remove: 0x0400_0000,
+        }
+        Clock {
+            internal: 0x0000_0001, stable: 0x0000_0002, card: 0x0000_0004, divisor: 0x0000_FF00,
+            timeout: 0x000F_0000, reset_all: 0x0100_0000, reset_command: 0x0200_0000,
+            reset_data: 0x0400_0000,
+        }
+        Interrupts {
+            command: 0x0000_0001, transfer: 0x0000_0002, block_gap: 0x0000_0004, dma: 0x0000_0008,
+            buffer_write: 0x0000_0010, buffer_read: 0x0000_0020, card_insert: 0x0000_0040,
+            card_remove: 0x0000_0080, card: 0x0000_0100, error: 0x0000_8000,
+            command_timeout: 0x0001_0000, command_crc: 0x0002_0000, command_end: 0x0004_0000,
+            command_index: 0x0008_0000, data_timeout: 0x0010_0000, data_crc: 0x0020_0000,
+            data_end: 0x0040_0000, current_limit: 0x0080_0000, auto_cmd12: 0x0100_0000,
+            adma: 0x0200_0000,
+        }
+        Capabilities {
+            timeout_clock: 0x0000_003F, timeout_mhz: 0x0000_0080, base_clock: 0x0000_3F00,
+            max_block: 0x0003_0000, adma2: 0x0008_0000, high_speed: 0x0020_0000, sdma: 0x0040_0000,
+            suspend: 0x0080_0000, volts_3_3: 0x0100_0000, volts_3_0: 0x0200_0000,
+            volts_1_8: 0x0400_0000,
+        }
+        SlotVersion { slots: 0x0000_00FF, specification: 0x00FF_0000, vendor: 0xFF00_0000 }
+    }
 
     #[test]
     fn half_word_registers_are_parts_of_big_endian_words() {

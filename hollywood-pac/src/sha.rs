@@ -36,3 +36,14 @@ pub struct Registers {
 }
 
 offsets!(Registers: 0x1C { ctrl: 0x00, src: 0x04, h: 0x08 });
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reg::tests::fields::masks;
+
+    // WiiBrew, "SHA-1 Engine".
+    masks! {
+        ShaCtrl { exec: 0x8000_0000, irq: 0x4000_0000, err: 0x2000_0000, blocks: 0x0000_03FF }
+    }
+}

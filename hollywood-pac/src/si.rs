@@ -116,3 +116,24 @@ pub struct Registers {
 offsets!(Registers: 0x100 {
     sipoll: 0x30, sicomcsr: 0x34, sisr: 0x38, siexilk: 0x3C, buffer: 0x80,
 } nested { channel0: 0x00, channel1: 0x0C, channel2: 0x18, channel3: 0x24 });
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reg::tests::fields::masks;
+
+    // YAGCD 5.8.
+    masks! {
+        SiPoll { vbcpy: 0x0000_000F, en: 0x0000_00F0, y: 0x0000_FF00, x: 0x03FF_0000 }
+        SiComCsr clear 0x8000_0000 {
+            tstart: 0x0000_0001, channel: 0x0000_0006, inlength: 0x0000_7F00, outlength: 0x007F_0000,
+            rdstintmask: 0x0800_0000, rdstint: 0x1000_0000, comerr: 0x2000_0000,
+            tcintmask: 0x4000_0000, tcint: 0x8000_0000,
+        }
+        SiSr clear 0x0F0F_0F0F {
+            channel3: 0x0000_003F, channel2: 0x0000_3F00, channel1: 0x003F_0000, channel0: 0x3F00_0000,
+            wr: 0x8000_0000,
+        }
+        SiExiLk { lock: 0x8000_0000 }
+    }
+}

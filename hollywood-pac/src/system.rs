@@ -111,14 +111,20 @@ offsets!(Registers: 0x1C {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reg::tests::fields::masks;
 
-    #[test]
-    fn resets_have_their_documented_bits() {
-        // Hardware notes, section 4.3.
-        assert!(Resets::from_bits(1).rstbinb());
-        assert!(Resets::from_bits(1 << 10).dirstb());
-        assert!(Resets::from_bits(1 << 23).iop());
-        assert!(Resets::from_bits(1 << 26).nlckb_edram());
-        assert!(Compat::from_bits(0x0020_0000).dvd_video());
+    // Hardware notes, sections 4 and 4.3.
+    masks! {
+        Compat { boot_code: 0x0010_0000, dvd_video: 0x0020_0000 }
+        Clocks { gc_speed: 0x0000_0002 }
+        Resets {
+            rstbinb: 0x0000_0001, crstb: 0x0000_0002, memrstb: 0x0000_0004, dskpll: 0x0000_0008,
+            cpu_sreset: 0x0000_0010, cpu_hreset: 0x0000_0020, syspll: 0x0000_0040,
+            nlckb_syspll: 0x0000_0080, memrstb2: 0x0000_0100, pi: 0x0000_0200, dirstb: 0x0000_0400,
+            mem: 0x0000_0800, gfxtcpe: 0x0000_1000, gfx: 0x0000_2000, ai_i2s3: 0x0000_4000,
+            iosi: 0x0000_8000, ioexi: 0x0001_0000, iodi: 0x0002_0000, iomem: 0x0004_0000,
+            iopi: 0x0008_0000, vi: 0x0010_0000, vi1: 0x0020_0000, dsp: 0x0040_0000, iop: 0x0080_0000,
+            ahb: 0x0100_0000, edram: 0x0200_0000, nlckb_edram: 0x0400_0000,
+        }
     }
 }

@@ -64,3 +64,14 @@ impl Latte {
         self.chiprevid.read() >> 16 == 0xCAFE
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reg::tests::fields::masks;
+
+    // Hardware notes, section 4.
+    masks! {
+        Version { version: 0x0000_00F0, revision: 0x0000_000F }
+    }
+}

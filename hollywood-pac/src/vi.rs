@@ -236,6 +236,26 @@ mod tests {
     use super::*;
     use crate::addr::PhysAddr;
     use crate::reg::tests::Memory;
+    use crate::reg::tests::fields::masks;
+
+    // YAGCD 5.3; hardware notes, section 4.6.
+    masks! {
+        Vtr { equ: 0x000F, acv: 0x3FF0 }
+        Dcr { enb: 0x0001, rst: 0x0002, nin: 0x0004, dlr: 0x0008, le0: 0x0030, le1: 0x00C0, fmt: 0x0300 }
+        Htr0 { hlw: 0x0000_01FF, hce: 0x007F_0000, hcs: 0x7F00_0000 }
+        Htr1 { hsy: 0x0000_007F, hbe: 0x0001_FF80, hbs: 0x07FE_0000 }
+        FieldTiming { prb: 0x0000_03FF, psb: 0x03FF_0000 }
+        BurstBlanking {
+            bs_first: 0x0000_001F, be_first: 0x0000_FFE0, bs_second: 0x001F_0000, be_second: 0xFFE0_0000,
+        }
+        FieldBase { address: 0x00FF_FFFF, xof: 0x0F00_0000, shifted: 0x1000_0000 }
+        DisplayInterrupt { hct: 0x0000_07FF, vct: 0x07FF_0000, enb: 0x1000_0000, int: 0x8000_0000 }
+        DisplayLatch { hct: 0x0000_07FF, vct: 0x07FF_0000, trg: 0x8000_0000 }
+        Hsw { std: 0x00FF, wpl: 0x7F00 }
+        Hsr { stp: 0x01FF, hs_en: 0x1000 }
+        ViClk { progressive: 0x0001 }
+        ViSel { component: 0x0001 }
+    }
 
     #[test]
     fn a_picture_is_given_by_its_address_divided_by_32_and_bit_28() {

@@ -11,8 +11,8 @@ use crate::wait::Line;
 use crate::{BusAddr, Constraints, Error, Provider, Stats, Storage, Stores};
 
 /// What changes, all of it behind one lock. Copies are never made under it.
-pub(crate) struct Books<'m, const SLOT: usize> {
-    pub(crate) table: Table<'m, SLOT>,
+pub(crate) struct Books<'m> {
+    pub(crate) table: Table<'m>,
     pub(crate) line: Line<'m>,
     devices: u8,
     mappings: u64,
@@ -25,7 +25,7 @@ pub(crate) struct Books<'m, const SLOT: usize> {
 ///
 /// Shared by reference: mappings borrow it. `SLOT` is the unit of allocation in bytes, a power of two.
 pub struct Pool<'m, const SLOT: usize = 512> {
-    pub(crate) books: Locked<Books<'m, SLOT>>,
+    pub(crate) books: Locked<Books<'m>>,
     pub(crate) provider: &'m dyn Provider,
     memory: NonNull<u8>,
     pub(crate) stores: Stores,
@@ -62,6 +62,7 @@ impl<'m, const SLOT: usize> Pool<'m, SLOT> {
         storage: &'m mut Storage<GROUPS, LIVE, WAITERS>,
         reserve: Reserve,
     ) -> Result<Self, Error> {
+        const { assert!(SLOT.is_power_of_two() && SLOT >= 32 && SLOT <= 1 << 16) };
         let memory = provider.memory();
         let line = provider.line();
         let Storage {
@@ -69,7 +70,7 @@ impl<'m, const SLOT: usize> Pool<'m, SLOT> {
             records,
             waiters,
         } = storage;
-        let table = Table::new(groups, records, memory.len(), reserve)?;
+        let table = Table::new(groups, records, memory.len(), SLOT, reserve)?;
         let size = table.bytes();
         let first = provider.extent(0).ok_or(Error::NoRoom {
             memory: 0,
@@ -308,7 +309,7 @@ pub(crate) struct Request {
     pub(crate) owner: Owner,
 }
 
-impl<const SLOT: usize> Books<'_, SLOT> {
+impl Books<'_> {
     /// Places a request.
     pub(crate) fn place(
         &mut self,

@@ -7,6 +7,9 @@
 //!
 //! Slot 0 is the most significant bit of its word: PowerPC counts leading zeros in one instruction.
 
+#[cfg(test)]
+mod tests;
+
 /// Slots per group.
 pub const GROUP_SLOTS: u32 = 128;
 const WORD: u32 = 32;
@@ -24,15 +27,27 @@ pub struct Group {
     longest: u8,
     /// Free slots at the end of the group. Exact.
     suffix: u8,
+    /// Fills the word, so that a group is five stores.
+    spare: u8,
 }
 
 impl Group {
-    /// A group without a free slot.
-    pub(crate) const FULL: Self = Self {
+    /// A group without a free slot: what storage is filled with.
+    pub const FULL: Self = Self {
         words: [0; 4],
         prefix: 0,
         longest: 0,
         suffix: 0,
+        spare: 0,
+    };
+
+    /// A group without a taken slot.
+    const FREE: Self = Self {
+        words: [u32::MAX; 4],
+        prefix: GROUP_SLOTS as u8,
+        longest: GROUP_SLOTS as u8,
+        suffix: GROUP_SLOTS as u8,
+        spare: 0,
     };
 
     /// Finds the first run of `n` free slots that lies within the group.
@@ -114,6 +129,7 @@ impl Group {
     }
 
     /// Marks the slots from `from` to `to` free or taken.
+    #[inline(always)]
     fn mark(&mut self, from: u32, to: u32, free: bool) {
         let mut at = from;
         while at < to {
@@ -130,30 +146,36 @@ impl Group {
         }
     }
 
-    /// Takes a free range. Returns whether `longest` is only an upper bound now.
-    fn take(&mut self, from: u32, to: u32) -> bool {
+    /// Takes a free range that is not the whole group. From here on `longest` is an upper bound only.
+    #[inline(always)]
+    fn take(&mut self, from: u32, to: u32) {
         self.mark(from, to, false);
-        self.prefix = self.prefix.min(from as u8);
-        self.suffix = self.suffix.min((GROUP_SLOTS - to) as u8);
-        let whole = to - from == GROUP_SLOTS;
-        if whole {
-            self.longest = 0;
-        }
-        !whole
+        self.prefix = u32::from(self.prefix).min(from) as u8;
+        self.suffix = u32::from(self.suffix).min(GROUP_SLOTS - to) as u8;
     }
 
     /// Frees a taken range and brings the summary up to date.
+    #[inline(always)]
     fn free(&mut self, from: u32, to: u32) {
-        let start = from - self.free_before(from);
-        let end = to + self.free_from(to);
+        // The ends first: the summary knows them, and most of what is freed lies beside one.
+        let start = if u32::from(self.prefix) == from {
+            0
+        } else {
+            from - self.free_before(from)
+        };
+        let end = if u32::from(self.suffix) == GROUP_SLOTS - to {
+            GROUP_SLOTS
+        } else {
+            to + self.free_from(to)
+        };
         self.mark(from, to, true);
-        let run = (end - start) as u8;
-        self.longest = self.longest.max(run);
+        let run = end - start;
+        self.longest = u32::from(self.longest).max(run) as u8;
         if start == 0 {
-            self.prefix = run;
+            self.prefix = run as u8;
         }
         if end == GROUP_SLOTS {
-            self.suffix = run;
+            self.suffix = run as u8;
         }
     }
 }
@@ -208,7 +230,16 @@ impl<'m> Slots<'m> {
     }
 
     /// Finds the first run of `n` free slots, or returns the length of the longest run.
+    #[inline(always)]
     pub(crate) fn find(&mut self, n: u32) -> Result<u32, u32> {
+        match self.groups.first() {
+            Some(group) if u32::from(group.prefix) >= n => Ok(0),
+            _ => self.search(n),
+        }
+    }
+
+    #[inline(never)]
+    fn search(&mut self, n: u32) -> Result<u32, u32> {
         let mut carry = 0;
         let mut longest = 0;
         let mut base = 0;
@@ -292,47 +323,89 @@ impl<'m> Slots<'m> {
     }
 
     /// Takes `n` slots from `start` on, which the caller has found to be free.
+    #[inline(always)]
     pub(crate) fn take(&mut self, start: u32, n: u32) {
-        self.free = self.free.saturating_sub(n);
-        let end = start + n;
-        let mut at = start;
-        while at < end {
-            let index = at / GROUP_SLOTS;
-            let base = index * GROUP_SLOTS;
-            let to = (end - base).min(GROUP_SLOTS);
-            let Some(group) = self.groups.get_mut(index as usize) else {
-                break;
-            };
-            let stale = group.take(at - base, to);
-            if stale && self.stale != index {
-                self.measure_stale();
-                self.stale = index;
-            }
-            at = base + to;
+        self.free = self.free.wrapping_sub(n);
+        let (index, from) = (start / GROUP_SLOTS, start % GROUP_SLOTS);
+        if from + n >= GROUP_SLOTS {
+            self.take_long(start, n);
+        } else if let Some(group) = self.groups.get_mut(index as usize) {
+            group.take(from, from + n);
+            self.went_stale(index);
         }
     }
 
     /// Frees `n` slots from `start` on, which the caller has taken.
+    #[inline(always)]
     pub(crate) fn release(&mut self, start: u32, n: u32) {
-        self.free += n;
-        let end = start + n;
-        let mut at = start;
-        while at < end {
-            let index = at / GROUP_SLOTS;
-            let base = index * GROUP_SLOTS;
-            let to = (end - base).min(GROUP_SLOTS);
-            let Some(group) = self.groups.get_mut(index as usize) else {
-                break;
-            };
-            group.free(at - base, to);
-            at = base + to;
+        self.free = self.free.wrapping_add(n);
+        let (index, from) = (start / GROUP_SLOTS, start % GROUP_SLOTS);
+        if from + n >= GROUP_SLOTS {
+            self.release_long(start, n);
+        } else if let Some(group) = self.groups.get_mut(index as usize) {
+            group.free(from, from + n);
         }
     }
 
+    /// Takes slots up to the end of a group, and beyond.
+    #[inline(never)]
+    fn take_long(&mut self, start: u32, n: u32) {
+        let (mut index, mut from, mut rest) = (start / GROUP_SLOTS, start % GROUP_SLOTS, n);
+        while let Some(group) = self.groups.get_mut(index as usize) {
+            let to = (from + rest).min(GROUP_SLOTS);
+            if to - from == GROUP_SLOTS {
+                *group = Group::FULL;
+                if self.stale == index {
+                    self.stale = NONE;
+                }
+            } else if to > from {
+                group.take(from, to);
+                self.went_stale(index);
+            }
+            rest -= to - from;
+            if rest == 0 {
+                break;
+            }
+            from = 0;
+            index += 1;
+        }
+    }
+
+    /// Frees slots up to the end of a group, and beyond.
+    #[inline(never)]
+    fn release_long(&mut self, start: u32, n: u32) {
+        let (mut index, mut from, mut rest) = (start / GROUP_SLOTS, start % GROUP_SLOTS, n);
+        while let Some(group) = self.groups.get_mut(index as usize) {
+            let to = (from + rest).min(GROUP_SLOTS);
+            if to - from == GROUP_SLOTS {
+                *group = Group::FREE;
+            } else if to > from {
+                group.free(from, to);
+            }
+            rest -= to - from;
+            if rest == 0 {
+                break;
+            }
+            from = 0;
+            index += 1;
+        }
+    }
+
+    /// Notes that the `longest` of a group is an upper bound now. Only one may be so: measures the one before.
+    #[inline(always)]
+    fn went_stale(&mut self, index: u32) {
+        if self.stale != index {
+            if self.stale != NONE {
+                self.measure_stale();
+            }
+            self.stale = index;
+        }
+    }
+
+    #[inline(never)]
     fn measure_stale(&mut self) {
         if let Some(group) = self.groups.get_mut(self.stale as usize) {
             group.longest = group.measure() as u8;
         }
-        self.stale = NONE;
     }
 }

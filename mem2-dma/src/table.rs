@@ -41,7 +41,8 @@ pub struct Record {
 }
 
 impl Record {
-    pub(crate) const FREE: Self = Self {
+    /// A record that is not in use.
+    pub const FREE: Self = Self {
         generation: 0,
         caller: None,
         start: 0,
@@ -106,11 +107,14 @@ pub struct LiveMapping {
 }
 
 /// The slots of one pool and its live mappings.
-pub struct Table<'m, const SLOT: usize = 512> {
+pub struct Table<'m> {
     slots: Slots<'m>,
+    /// log2 of the bytes in a slot.
+    shift: u32,
     records: &'m mut [Record],
     free_record: u16,
-    free_records: u16,
+    /// Free records that anybody may use: besides them there is one for every free cell of the reserve.
+    open_records: u32,
     quarantined: u16,
     id: NonZeroU16,
     high_water: u32,
@@ -126,35 +130,35 @@ struct ReserveCells {
     cell_slots: u32,
 }
 
-impl<'m, const SLOT: usize> Table<'m, SLOT> {
-    const SLOT_BYTES: u32 = {
-        assert!(
-            SLOT.is_power_of_two() && SLOT >= 32 && SLOT <= 1 << 16,
-            "a slot is a power of two, 32 bytes to 64 KiB"
-        );
-        SLOT as u32
-    };
-
-    /// Keeps books on `bytes` bytes of memory: as many whole slots as `groups` has room for.
+impl<'m> Table<'m> {
+    /// Keeps books on `bytes` bytes of memory in slots of `slot` bytes: as many whole ones as `groups` has room for.
     ///
     /// # Errors
-    /// [`Error::NoRoom`] if not one slot results or the reserve leaves none.
+    /// [`Error::NoRoom`] if not one slot results or the reserve leaves none; [`Error::Misaligned`] if `slot` is no power of two up to 64 KiB.
     pub fn new(
         groups: &'m mut [Group],
         records: &'m mut [Record],
         bytes: usize,
+        slot: usize,
         reserve: Reserve,
     ) -> Result<Self, Error> {
+        if !slot.is_power_of_two() || slot > 1 << 16 {
+            return Err(Error::Misaligned {
+                value: slot,
+                align: 1 << 16,
+            });
+        }
+        let shift = slot.trailing_zeros();
         static TABLES: AtomicU16 = AtomicU16::new(0);
         let room = groups
             .len()
             .saturating_mul(crate::slots::GROUP_SLOTS as usize);
         // Slot numbers are 16 bits wide in the records.
-        let total = (bytes / SLOT).min(room).min(usize::from(u16::MAX)) as u32;
+        let total = (bytes >> shift).min(room).min(usize::from(u16::MAX)) as u32;
         let records_len = records.len().min(usize::from(END));
         let records = records.get_mut(..records_len).unwrap_or_default();
         let cells = u32::from(reserve.mappings).min(32);
-        let cell_slots = reserve.bytes.div_ceil(Self::SLOT_BYTES);
+        let cell_slots = reserve.bytes.div_ceil(1 << shift);
         let kept = cells.saturating_mul(cell_slots);
         if total <= kept || records_len <= cells as usize {
             return Err(Error::NoRoom {
@@ -170,8 +174,9 @@ impl<'m, const SLOT: usize> Table<'m, SLOT> {
         let id = TABLES.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
         Ok(Self {
             slots: Slots::new(groups, total - kept),
+            shift,
             free_record: 0,
-            free_records: records.len() as u16,
+            open_records: records.len() as u32 - cells,
             records,
             quarantined: 0,
             id: NonZeroU16::new(id).unwrap_or(NonZeroU16::MIN),
@@ -191,12 +196,12 @@ impl<'m, const SLOT: usize> Table<'m, SLOT> {
 
     /// Returns the size of the pool in bytes: whole slots, the reserve included.
     pub fn bytes(&self) -> u32 {
-        (self.slots.total() + self.reserve.cells * self.reserve.cell_slots) * Self::SLOT_BYTES
+        (self.slots.total() + self.reserve.cells * self.reserve.cell_slots) << self.shift
     }
 
     /// Returns the size of what everybody may use, in bytes: all but the reserve.
     pub fn open_bytes(&self) -> u32 {
-        self.slots.total() * Self::SLOT_BYTES
+        self.slots.total() << self.shift
     }
 
     /// Maps `len` bytes wherever there is room: for pools without gaps on the bus and devices whose constraints every slot satisfies.
@@ -205,11 +210,12 @@ impl<'m, const SLOT: usize> Table<'m, SLOT> {
     /// [`Error::Empty`], [`Error::TooLarge`], [`Error::Exhausted`], [`Error::Fragmented`], [`Error::TooManyLive`].
     pub fn map_single(&mut self, len: u32, owner: Owner) -> Result<Placed, Error> {
         let count = self.check(len)?;
-        if self.free_records > self.kept_records() {
+        if self.open_records != 0 {
             match self.slots.find(count) {
                 Ok(start) => {
                     self.slots.take(start, count);
-                    return self.enter(start, count, start * Self::SLOT_BYTES, owner);
+                    self.open_records -= 1;
+                    return self.enter(start, count, start << self.shift, owner);
                 }
                 Err(_) if owner.reserved => {}
                 Err(longest) => return Err(self.refusal(len, longest)),
@@ -233,16 +239,17 @@ impl<'m, const SLOT: usize> Table<'m, SLOT> {
     ) -> Result<Placed, Error> {
         let count = self.check(len)?;
         let fit = |run: Range<u32>| place(constraints, run, len, &extent);
-        if self.free_records > self.kept_records() {
+        if self.open_records != 0 {
             let found = self.slots.find_fit(count, |start, run| {
-                let from = start * Self::SLOT_BYTES;
-                fit(from..from + run * Self::SLOT_BYTES)
+                let from = start << self.shift;
+                fit(from..from + (run << self.shift))
             });
             match found {
                 Ok(offset) => {
-                    let start = offset / Self::SLOT_BYTES;
-                    let end = (offset + len).div_ceil(Self::SLOT_BYTES);
+                    let start = offset >> self.shift;
+                    let end = ((offset + len - 1) >> self.shift) + 1;
                     self.slots.take(start, end - start);
+                    self.open_records -= 1;
                     return self.enter(start, end - start, offset, owner);
                 }
                 Err(_) if owner.reserved => {}
@@ -272,7 +279,7 @@ impl<'m, const SLOT: usize> Table<'m, SLOT> {
 
     /// Counts mappings that are live, owned by the CPU or quarantined.
     pub fn live(&self) -> usize {
-        self.records.len() - usize::from(self.free_records)
+        self.records.len() - (self.open_records + self.reserve.free.count_ones()) as usize
     }
 
     /// Counts mappings that are quarantined.
@@ -283,13 +290,12 @@ impl<'m, const SLOT: usize> Table<'m, SLOT> {
     /// Returns the bytes in use, in whole slots.
     pub fn used_bytes(&self) -> u32 {
         let cells = self.reserve.cells - self.reserve.free.count_ones();
-        (self.slots.total() - self.slots.free() + cells * self.reserve.cell_slots)
-            * Self::SLOT_BYTES
+        (self.slots.total() - self.slots.free() + cells * self.reserve.cell_slots) << self.shift
     }
 
     /// Returns the most bytes that were ever in use outside the reserve.
     pub fn high_water_bytes(&self) -> u32 {
-        self.high_water * Self::SLOT_BYTES
+        self.high_water << self.shift
     }
 
     /// Returns the mapping in record `index`, if there is one. Counting `index` up to [`Table::records`] visits all.
@@ -299,7 +305,7 @@ impl<'m, const SLOT: usize> Table<'m, SLOT> {
             .get(index)
             .filter(|record| record.state != State::Free)?;
         Some(LiveMapping {
-            slot_bytes: u32::from(record.count) * Self::SLOT_BYTES,
+            slot_bytes: u32::from(record.count) << self.shift,
             caller: record.caller?,
             device: record.device,
             quarantined: record.state == State::Quarantined,
@@ -378,7 +384,7 @@ impl<'m, const SLOT: usize> Table<'m, SLOT> {
                 max: max as usize,
             })
         } else {
-            Ok(len.div_ceil(Self::SLOT_BYTES))
+            Ok(((len - 1) >> self.shift) + 1)
         }
     }
 
@@ -394,7 +400,7 @@ impl<'m, const SLOT: usize> Table<'m, SLOT> {
 
     #[cold]
     fn refusal(&self, len: u32, longest: u32) -> Error {
-        let free = self.slots.free() * Self::SLOT_BYTES;
+        let free = self.slots.free() << self.shift;
         if free < len {
             Error::Exhausted {
                 len: len as usize,
@@ -403,14 +409,9 @@ impl<'m, const SLOT: usize> Table<'m, SLOT> {
         } else {
             Error::Fragmented {
                 len: len as usize,
-                largest_run: (longest * Self::SLOT_BYTES) as usize,
+                largest_run: (longest << self.shift) as usize,
             }
         }
-    }
-
-    /// Records that only the reserve may take: one for each of its free cells.
-    fn kept_records(&self) -> u16 {
-        self.reserve.free.count_ones() as u16
     }
 
     /// Maps a cell of the reserve, for those who may.
@@ -427,15 +428,15 @@ impl<'m, const SLOT: usize> Table<'m, SLOT> {
             cell_slots,
             ..
         } = self.reserve;
-        if !owner.reserved || self.free_records == 0 {
+        if !owner.reserved {
             return Err(Error::TooManyLive { live: self.live() });
         }
-        let cell_bytes = cell_slots * Self::SLOT_BYTES;
+        let cell_bytes = cell_slots << self.shift;
         while free != 0 && len <= cell_bytes {
             let cell = free.leading_zeros();
             let bit = 1 << (31 - cell);
             let start = first_slot + cell * cell_slots;
-            let from = start * Self::SLOT_BYTES;
+            let from = start << self.shift;
             let end = from + cell_bytes;
             if let Some(offset) = fit(from..end).filter(|offset| offset + len <= end) {
                 self.reserve.free &= !bit;
@@ -465,7 +466,6 @@ impl<'m, const SLOT: usize> Table<'m, SLOT> {
             return Err(Error::TooManyLive { live: self.live() });
         };
         self.free_record = record.next;
-        self.free_records -= 1;
         record.caller = Some(owner.caller);
         record.start = start as u16;
         record.count = count as u16;
@@ -490,8 +490,8 @@ impl<'m, const SLOT: usize> Table<'m, SLOT> {
         record.next = self.free_record;
         let (start, count) = (u32::from(record.start), u32::from(record.count));
         self.free_record = index;
-        self.free_records += 1;
         if start < self.reserve.first_slot {
+            self.open_records += 1;
             self.slots.release(start, count);
         } else {
             let cell = (start - self.reserve.first_slot) / self.reserve.cell_slots.max(1);

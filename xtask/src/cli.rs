@@ -20,6 +20,8 @@ Usage: cargo xtask COMMAND
              --report FILE             writes the result as JSON
              --read-only               writes nothing to the stick
              --timeout SECONDS         gives up after this time (default: 120)
+             --program NAME            boots another image, selftest for instance (default: boot)
+             --argument TEXT           hands it to the program; several times: several
   test     runs every test, in layers; --quick: host tests only
   build    makes target/dol/boot.dol and boot.elf
   dist     makes target/dist/wiistick-VERSION.zip for the SD card of a console
@@ -50,6 +52,9 @@ pub enum Action {
     Run(RunOptions),
 }
 
+/// The image that users run.
+pub const BOOT: &str = "boot";
+
 /// Options of `run`.
 #[derive(Debug, PartialEq, Eq)]
 pub struct RunOptions {
@@ -63,6 +68,10 @@ pub struct RunOptions {
     pub read_only: bool,
     /// Longest run.
     pub timeout: Duration,
+    /// Image that boots.
+    pub program: String,
+    /// Arguments for it.
+    pub arguments: Vec<String>,
 }
 
 impl Default for RunOptions {
@@ -73,6 +82,8 @@ impl Default for RunOptions {
             report: None,
             read_only: false,
             timeout: Duration::from_secs(120),
+            program: BOOT.to_owned(),
+            arguments: Vec::new(),
         }
     }
 }
@@ -112,6 +123,12 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Action> {
             (Action::Run(options), Long("timeout")) => {
                 options.timeout = seconds(&parser.value()?.string()?)?;
             }
+            (Action::Run(options), Long("program")) => {
+                options.program = parser.value()?.string()?;
+            }
+            (Action::Run(options), Long("argument")) => {
+                options.arguments.push(parser.value()?.string()?);
+            }
             (_, other) => return Err(other.unexpected()).with_context(|| format!("`{verb}`")),
         }
     }
@@ -143,13 +160,16 @@ mod tests {
 
     #[test]
     fn run_takes_the_options_of_the_contract() {
-        let line = "run --emulator dolphin --stick a.img --stick=b.img --report r.json --read-only --timeout 5";
+        let line = "run --emulator dolphin --stick a.img --stick=b.img --report r.json --read-only --timeout 5 \
+                    --program selftest --argument list --argument x=y";
         let expected = RunOptions {
             emulator: Emulator::Dolphin,
             sticks: vec!["a.img".into(), "b.img".into()],
             report: Some("r.json".into()),
             read_only: true,
             timeout: Duration::from_secs(5),
+            program: "selftest".into(),
+            arguments: vec!["list".into(), "x=y".into()],
         };
         assert_eq!(parsed(line).unwrap(), Action::Run(expected));
     }

@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use object::elf;
+use object::read::elf::ElfFile32;
+use object::{BigEndian, Object, ObjectSection, SectionFlags};
 
 use crate::dol::Dol;
 use crate::exec;
@@ -17,6 +20,8 @@ use crate::workspace::{Package, Workspace};
 pub const FIRMWARE: &str = "wiistick";
 /// The package that boots a DOL in QEMU; its program stays an ELF.
 const SHIM: &str = "qemu-shim";
+/// What [`check_size`] measures: an example of a package, and how many bytes of memory it may take.
+const SMALL: (&str, &str, u64) = ("hollywood-pac", "three_registers", 512);
 
 /// Builds all images of the tree into `target/dol`. Cargo keeps its own files in `cargo_target`,
 /// if given.
@@ -24,18 +29,11 @@ const SHIM: &str = "qemu-shim";
 /// # Errors
 /// The toolchain is missing, the build fails, or an image does not fit the DOL format.
 pub fn build(workspace: &Workspace, cargo_target: Option<&Path>) -> Result<()> {
-    let compiler = toolchain::find_compiler(workspace)?;
-    let linker = toolchain::find_linker(Some(&compiler)).context("no LLD")?;
+    let build = Build::new(workspace, cargo_target)?;
     let packages = workspace.packages()?;
     let output = workspace.target("dol");
     fs::create_dir_all(&output).with_context(|| format!("cannot make {}", output.display()))?;
 
-    let build = Build {
-        workspace,
-        compiler,
-        linker,
-        cargo_target,
-    };
     for program in build.programs(&packages, FIRMWARE)? {
         let bytes =
             fs::read(&program).with_context(|| format!("cannot read {}", program.display()))?;
@@ -53,6 +51,32 @@ pub fn build(workspace: &Workspace, cargo_target: Option<&Path>) -> Result<()> {
     Ok(())
 }
 
+/// Checks that registers cost nothing: a whole program that uses three of them fits in a few hundred bytes.
+///
+/// # Errors
+/// It does not, or the build fails.
+pub fn check_size(workspace: &Workspace) -> Result<()> {
+    let (package, example, limit) = SMALL;
+    let folder = Build::new(workspace, None)?.compile(package, &["--example", example])?;
+    let program = folder.join("examples").join(example);
+    let file = fs::read(&program).with_context(|| format!("cannot read {}", program.display()))?;
+    let elf = ElfFile32::<BigEndian>::parse(&*file).context("not a big-endian 32-bit ELF")?;
+    // Code, constants and variables, with and without contents.
+    let size = elf
+        .sections()
+        .filter(|section| {
+            matches!(section.flags(), SectionFlags::Elf { sh_flags } if sh_flags & u64::from(elf::SHF_ALLOC) != 0)
+        })
+        .map(|section| section.size())
+        .sum::<u64>();
+    println!("{package}: {example} takes {size} bytes of memory, {limit} at most");
+    ensure!(
+        (1..=limit).contains(&size),
+        "{example} takes {size} bytes of memory, more than {limit} (or none)"
+    );
+    Ok(())
+}
+
 struct Build<'a> {
     workspace: &'a Workspace,
     compiler: Compiler,
@@ -60,14 +84,33 @@ struct Build<'a> {
     cargo_target: Option<&'a Path>,
 }
 
-impl Build<'_> {
+impl<'a> Build<'a> {
+    fn new(workspace: &'a Workspace, cargo_target: Option<&'a Path>) -> Result<Self> {
+        let compiler = toolchain::find_compiler(workspace)?;
+        let linker = toolchain::find_linker(Some(&compiler)).context("no LLD")?;
+        Ok(Self {
+            workspace,
+            compiler,
+            linker,
+            cargo_target,
+        })
+    }
+
     /// Builds the programs of a package and returns their files.
     fn programs(&self, packages: &[Package], name: &str) -> Result<Vec<PathBuf>> {
         let package = packages.iter().find(|package| package.name == name);
         let package = package.with_context(|| format!("the workspace has no package {name}"))?;
+        let folder = self.compile(name, &["--bins"])?;
+        let files = package.programs.iter().map(|program| folder.join(program));
+        Ok(files.collect())
+    }
+
+    /// Builds the `targets` of a package and returns the folder that holds them.
+    fn compile(&self, package: &str, targets: &[&str]) -> Result<PathBuf> {
         let mut cargo = self.workspace.cargo("build");
         cargo
-            .args(["--release", "--bins", "--package", name])
+            .args(["--release", "--package", package])
+            .args(targets)
             // The compiler calls memcpy and its kin; there is no C library that has them.
             .args([
                 "-Zbuild-std=core,alloc",
@@ -86,9 +129,7 @@ impl Build<'_> {
             .env("CARGO_TARGET_DIR", &target)
             .env("CARGO_ENCODED_RUSTFLAGS", self.flags(&target)?);
         exec::run(&mut cargo)?;
-        let folder = target.join("powerpc-target/release");
-        let files = package.programs.iter().map(|program| folder.join(program));
-        Ok(files.collect())
+        Ok(target.join("powerpc-target/release"))
     }
 
     /// Paths must not reach the image (in the places of panics, in symbol names): each folder that

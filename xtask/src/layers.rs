@@ -34,7 +34,7 @@ const HOST: Layer = Layer {
 };
 
 /// In this order: what fails fastest comes first.
-const LAYERS: [Layer; 7] = [
+const LAYERS: [Layer; 8] = [
     Layer {
         name: "format",
         needs: &[Need::Rustfmt],
@@ -44,6 +44,11 @@ const LAYERS: [Layer; 7] = [
         name: "clippy",
         needs: &[Need::Clippy],
         run: clippy,
+    },
+    Layer {
+        name: "docs",
+        needs: &[],
+        run: docs,
     },
     HOST,
     Layer {
@@ -145,6 +150,17 @@ fn clippy(workspace: &Workspace) -> Result<Tests> {
     Ok(Tests::default())
 }
 
+/// The documentation of everything but the tools and the harness.
+fn docs(workspace: &Workspace) -> Result<Tests> {
+    let mut cargo = workspace.cargo("doc");
+    cargo.arg("--no-deps").env("RUSTDOCFLAGS", "-D warnings");
+    for package in firmware_packages(workspace)? {
+        cargo.args(["--package", &package.name]);
+    }
+    exec::run(&mut cargo).context("rustdoc has objections")?;
+    Ok(Tests::default())
+}
+
 fn host(workspace: &Workspace) -> Result<Tests> {
     let mut cargo = workspace.cargo("test");
     cargo.args(["--workspace", "--exclude", HARNESS, "--no-fail-fast"]);
@@ -162,11 +178,7 @@ fn big_endian(workspace: &Workspace) -> Result<Tests> {
         "--target",
         "powerpc-unknown-linux-gnu",
     ]);
-    for package in workspace
-        .packages()?
-        .iter()
-        .filter(|package| !on_host_only(workspace, package))
-    {
+    for package in firmware_packages(workspace)? {
         cargo.args(["--package", &package.name]);
     }
     compiler.apply(&mut cargo);
@@ -182,15 +194,20 @@ fn big_endian(workspace: &Workspace) -> Result<Tests> {
     count(&mut cargo)
 }
 
-/// Says whether a package is a tool of the host, or belongs to the harness.
-fn on_host_only(workspace: &Workspace, package: &Package) -> bool {
-    ["xtask", "dolphin-tests"]
-        .iter()
-        .any(|folder| package.folder.starts_with(workspace.root.join(folder)))
+/// Returns the packages that are neither tools of the host nor part of the harness.
+fn firmware_packages(workspace: &Workspace) -> Result<Vec<Package>> {
+    let mut packages = workspace.packages()?;
+    packages.retain(|package| {
+        !["xtask", "dolphin-tests"]
+            .iter()
+            .any(|folder| package.folder.starts_with(workspace.root.join(folder)))
+    });
+    Ok(packages)
 }
 
 fn images(workspace: &Workspace) -> Result<Tests> {
     images::build(workspace, None)?;
+    images::check_size(workspace)?;
     Ok(Tests::default())
 }
 

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use dolphin_tests::{Frame, Level, Run, Tools};
 use wiistick::report::Event;
 
-use crate::cli::RunOptions;
+use crate::cli::{BOOT, RunOptions};
 use crate::emulators::Emulator;
 use crate::report::{Dma, Report};
 use crate::setup::{self, Need};
@@ -55,7 +55,8 @@ fn prepare(workspace: &Workspace, options: &RunOptions) -> Result<(Run, Tools, u
     if emulator == Emulator::Dolphin && !options.sticks.is_empty() {
         bail!("no stick can be attached to Dolphin yet; --emulator qemu has a USB controller");
     }
-    let with_sample = emulator == Emulator::Qemu && options.sticks.is_empty();
+    let with_sample =
+        emulator == Emulator::Qemu && options.sticks.is_empty() && options.program == BOOT;
 
     let mut needs = setup::BUILD.to_vec();
     needs.push(Need::Emulator(emulator));
@@ -72,7 +73,11 @@ fn prepare(workspace: &Workspace, options: &RunOptions) -> Result<(Run, Tools, u
         dolphin: program.path,
         images: workspace.target("dol"),
     };
-    let mut run = Run::new(emulator.machine(), tools.program("boot")?).time_limit(options.timeout);
+    let image = tools.program(&options.program)?;
+    let mut run = Run::new(emulator.machine(), image).time_limit(options.timeout);
+    for argument in &options.arguments {
+        run = run.argument(argument);
+    }
     let mut sticks: Vec<PathBuf> = Vec::new();
     for image in &options.sticks {
         sticks.push(fs::canonicalize(image)?);

@@ -295,8 +295,9 @@ pub fn ensure(workspace: &Workspace, needs: &[Need]) -> Result<()> {
         missing = still_missing(&missing);
     }
 
-    let emulators = missing.iter().any(|need| matches!(need, Need::Emulator(_)));
-    if emulators && exec::find("mmdebstrap").is_some() {
+    // Not before everything else is there: it takes the longest.
+    let emulators = missing.iter().all(|need| matches!(need, Need::Emulator(_)));
+    if emulators && !missing.is_empty() && exec::find("mmdebstrap").is_some() {
         emulators::make_private_root(workspace)?;
         missing = still_missing(&missing);
     }

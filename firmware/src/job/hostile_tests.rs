@@ -164,6 +164,24 @@ fn a_size_beyond_the_volume_is_an_error() {
 }
 
 #[test]
+fn errors_beyond_a_limit_are_counted_but_not_listed() {
+    let names: Vec<_> = (0..MAX_ERRORS + 50)
+        .map(|i| std::format!("/F{i}"))
+        .collect();
+    let tree: Vec<_> = names.iter().map(|name| (name.as_str(), vec![])).collect();
+    let mut image = Image::new(&tree);
+    for slot in (image.root..image.clusters).step_by(32) {
+        if image.data[slot] == b'F' {
+            image.set_size(slot, 1);
+        }
+    }
+    let outcome = image.run();
+    assert_eq!(outcome.summary.errors, MAX_ERRORS + 50);
+    assert_eq!(outcome.errors().len(), MAX_ERRORS as usize + 1);
+    assert!(outcome.errors().pop().unwrap().2.contains("more errors"));
+}
+
+#[test]
 fn a_directory_that_contains_itself_is_not_entered_again() {
     let mut image = Image::new(&tree());
     let (outer, inner) = (image.entry(b"DIR        "), image.entry(b"INNER      "));
@@ -309,6 +327,28 @@ fn a_truncated_image_is_an_error_with_the_volume_named() {
         let last = outcome.errors().pop().unwrap();
         assert!(last.2.contains("larger than the area"), "{last:?}");
     }
+}
+
+#[test]
+fn a_damaged_boot_sector_is_an_error_with_the_volume_named() {
+    let mut image = Image::new(&tree());
+    image.data[16] = 9; // Number of FATs.
+    let outcome = image.run();
+    assert_eq!(outcome.volumes()[0].0, "unknown");
+    let error = (None, Some(0), "BPB fat_count must be 1 or 2".to_string());
+    assert_eq!(outcome.errors(), [error]);
+}
+
+#[test]
+fn a_file_system_that_only_looks_similar_is_unknown_and_no_error() {
+    let mut image = vec![0; 1 << 20];
+    // The start of an NTFS boot sector: its sizes of sectors and clusters are where FAT's are.
+    image[..16].copy_from_slice(b"\xEB\x52\x90NTFS    \x00\x02\x08\x00\x00");
+    image[42] = 4;
+    image[510..512].copy_from_slice(&[0x55, 0xAA]);
+    let outcome = run(&mut RamStick::new(512, image));
+    assert_eq!(outcome.errors(), []);
+    assert_eq!(outcome.volumes()[0].0, "unknown");
 }
 
 #[test]

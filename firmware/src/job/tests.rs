@@ -228,3 +228,30 @@ fn records_come_in_the_documented_order() {
         .collect();
     assert_eq!(kinds, ["Stick", "Volume", "File", "StickDone"]);
 }
+
+#[test]
+fn a_job_fits_on_the_stack_of_the_target() {
+    let mut sink = Memory::default();
+    let (mut buffer, mut cache) = (vec![0; 1 << 16], vec![0; 1 << 16]);
+    let mut work = std::boxed::Box::new(Workspace::new());
+    let mut job = Job {
+        sink: &mut sink,
+        buffer: &mut buffer,
+        cache: &mut cache,
+        work: &mut work,
+        clock: || 0,
+    };
+    let identity = Identity {
+        stick: 0,
+        port: 0,
+        lun: 0,
+        vendor_id: 0,
+        product_id: 0,
+        vendor: "",
+        product: "",
+    };
+    let stick = RamStick::new(512, vec![]);
+    let future = core::mem::size_of_val(&job.run(stick, &identity));
+    assert!(future < 12 * 1024, "{future} bytes of the 128 KiB");
+    assert!(core::mem::size_of::<Workspace>() < 32 * 1024);
+}

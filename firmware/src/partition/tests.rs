@@ -149,6 +149,8 @@ fn logical_tables_outside_their_partition_or_without_signature_are_refused() {
             &mut image[100 * 512..],
             &[mbr_entry(6, 1, 50), mbr_entry(5, next, 100)],
         );
+        // A table that looks good, but not where it may be.
+        write_table(&mut image[1100 * 512..], &[mbr_entry(6, 1, 50)]);
         let (_, areas, problems) = scan_image(512, image);
         assert_eq!(areas, [(101, 50)]);
         assert_eq!(problems, [Problem::BadLogicalTable { block }]);

@@ -55,9 +55,13 @@ impl Fat {
             .await?;
         let geometry = match parse_boot(&boot) {
             Ok(geometry) => geometry,
-            // A jump and the signature are not enough to call something a damaged FAT volume:
-            // this also needs plausible sizes of sectors and clusters.
-            Err(BootError::Corrupt(what)) => return Err(VolumeError::Damaged(what)),
+            // Other file systems have similar sizes at the same places, NTFS for one. Every
+            // formatter writes FAT's name as well, into one of two places.
+            Err(BootError::Corrupt(what))
+                if [54, 82].iter().any(|at| boot[*at..].starts_with(b"FAT")) =>
+            {
+                return Err(VolumeError::Damaged(what));
+            }
             Err(_) => return Ok(None),
         };
         if geometry.data_end() > area.blocks * u64::from(disk.block_size()) {
@@ -247,14 +251,14 @@ impl Fat {
         let within = file.position & (cluster_size - 1);
         let mut window = self.window(disk);
         let (sector, state) = (&mut self.sector, &self.state);
-        let (start, length, at) = disk
+        let (start, length) = disk
             .drive(async {
-                let mut at =
+                let start =
                     raw::walk(&mut window, sector, state, file.first, file.at, want).await?;
-                let start = at;
+                let mut end = start;
                 let length = most.min((cluster_size - within) as usize);
-                let length = raw::run(&mut window, sector, state, &mut at, length, most).await?;
-                Ok::<_, hadris_fs::Error<_>>((start, length, at))
+                let length = raw::run(&mut window, sector, state, &mut end, length, most).await?;
+                Ok::<_, hadris_fs::Error<_>>((start, length))
             })
             .await?;
         if start.index() < want {
@@ -270,8 +274,8 @@ impl Fat {
             .read_into(base + offset + u64::from(within), length as u64, buffer)
             .await?;
         file.position += read.len() as u32;
-        // A shorter read than planned starts again from the run's first cluster.
-        file.at = if read.len() == length { at } else { start };
+        // The next walk starts here: the read may have been shorter than the run.
+        file.at = start;
         Ok(read)
     }
 }

@@ -71,25 +71,15 @@ global_asm!(
     "    lis 3, 0x8390",
     "    mtspr 1011, 3",
     "    isync",
-    // HID0: dynamic power, no-hard-reset mark, branch caches, no speculative bus reads of
-    // unguarded space; the instruction cache is emptied, the data cache only if it was off.
-    "    mfspr 3, 1008",
-    "    oris 4, 3, 0x0011",
-    "    ori 4, 4, 0xC264", // ICE DCE SPD DCFA BTIC BHT
-    "    andi. 5, 3, 0x4000",
-    "    ori 5, 4, 0x0800", // ICFI
-    "    bne 2f",
-    "    ori 5, 5, 0x0400", // DCFI
-    "2:  sync",
-    "    mtspr 1008, 5",
-    "    isync",
-    "    mtspr 1008, 4",
-    "    isync",
     // L2: invalidated and switched on unless it is on. The wait is bounded: an L2 that never
-    // finishes stays off.
+    // finishes stays off. Dynamic power management is off meanwhile: the 750's manual wants that for
+    // the invalidation.
     "    mfspr 3, 1017",
     "    andis. 4, 3, 0x8000",
     "    bne 4f",
+    "    mfspr 3, 1008",
+    "    rlwinm 3, 3, 0, 12, 10", // DPM
+    "    mtspr 1008, 3",
     "    li 3, 0",
     "    sync",
     "    mtspr 1017, 3",
@@ -110,6 +100,20 @@ global_asm!(
     "    mtspr 1017, 3",
     "    sync",
     "4:  isync",
+    // HID0: dynamic power, no-hard-reset mark, branch caches, no speculative bus reads of
+    // unguarded space; the instruction cache is emptied, the data cache only if it was off.
+    "    mfspr 3, 1008",
+    "    oris 4, 3, 0x0011",
+    "    ori 4, 4, 0xC264", // ICE DCE SPD DCFA BTIC BHT
+    "    andi. 5, 3, 0x4000",
+    "    ori 5, 4, 0x0800", // ICFI
+    "    bne 2f",
+    "    ori 5, 5, 0x0400", // DCFI
+    "2:  sync",
+    "    mtspr 1008, 5",
+    "    isync",
+    "    mtspr 1008, 4",
+    "    isync",
     // Segments off (T = 1): what no BAT maps is not mapped.
     "    lis 3, 0x8000",
     ".irp segment, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15",

@@ -1,16 +1,21 @@
 //! The end of a program that failed: says what happened and where, then ends the run.
 
+use super::boot::STACK_BOTTOM;
 use super::exception::{self, Frame};
 use super::{backtrace, logger};
 use crate::report::{Crash, Event};
 use core::fmt::Write;
 use core::panic::PanicInfo;
 
+/// A stack pointer so near the end of the stack, in bytes, has run out of it.
+const NEAR: u32 = 0x4000;
+
 /// Reports an exception that no handler wanted.
 pub(super) fn exception(frame: &Frame) -> ! {
+    // The stack pointer is at its end, and something below it was touched.
     let overflow = frame.vector == 0x300
-        && (super::boot::STACK_BOTTOM - 0x1000_0000..super::boot::STACK_BOTTOM)
-            .contains(&frame.dar);
+        && frame.dar < STACK_BOTTOM
+        && (STACK_BOTTOM - NEAR..STACK_BOTTOM + NEAR).contains(&frame.gpr[1]);
     let mut backtrace = backtrace::walk(frame.gpr[1]);
     // A leaf function has not saved its return address yet.
     let _ = insert_front(&mut backtrace, frame.lr);

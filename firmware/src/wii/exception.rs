@@ -6,7 +6,7 @@
 //! gets the next part of that stack, so that a fault while reporting a fault is still reported.
 
 use core::arch::global_asm;
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use hollywood_pac::cache;
 
 /// Registers at the moment of an exception.
@@ -42,8 +42,8 @@ const _: () = assert!(FRAME_BYTES == 192);
 /// Stack that one level of exception may use, frame included.
 const LEVEL_BYTES: usize = 8192;
 const LEVELS: usize = 3;
-/// Room for the frame of the exception that finds no level left.
-const MARGIN_BYTES: usize = 256;
+/// Room for the exception that finds no level left: its frame and one message.
+const MARGIN_BYTES: usize = 4096;
 const STACK_BYTES: usize = MARGIN_BYTES + LEVEL_BYTES * LEVELS;
 
 #[repr(C, align(32))]
@@ -56,7 +56,7 @@ static EXCEPTION_STACK: ExceptionStack =
     ExceptionStack(core::cell::UnsafeCell::new([0; STACK_BYTES]));
 
 /// Vectors of the Broadway (hardware notes, 8.5).
-pub const VECTORS: [(u32, &str); 15] = [
+const VECTORS: [(u32, &str); 15] = [
     (0x100, "system reset"),
     (0x200, "machine check"),
     (0x300, "data storage (DSI)"),
@@ -240,7 +240,20 @@ extern "C" fn dispatch(frame: &mut Frame) {
     super::crash::exception(frame)
 }
 
-/// Where an exception goes when the exception stack is used up: ends the run without a word.
-extern "C" fn hopeless(_: &Frame) -> ! {
+/// Where an exception goes when the exception stack is used up: one line, and the end. A fault in
+/// here comes back to here and stops.
+extern "C" fn hopeless(frame: &Frame) -> ! {
+    static BEEN_HERE: AtomicBool = AtomicBool::new(false);
+    if BEEN_HERE.swap(true, Ordering::Relaxed) {
+        loop {
+            core::hint::spin_loop();
+        }
+    }
+    super::logger::seize();
+    defmt::error!(
+        "exceptions in exception handlers, the last {=u32:#x} at {=u32:#010x}",
+        frame.vector,
+        frame.srr0
+    );
     super::exit(super::EXIT_CRASH)
 }

@@ -6,6 +6,7 @@
 use super::time;
 use crate::log_ring::{self, Words, Writer};
 use core::cell::UnsafeCell;
+use hollywood_pac::cache;
 use hollywood_pac::cpu;
 use hollywood_pac::exi::{Bus, Channel};
 use hollywood_pac::gecko::Gecko;
@@ -15,10 +16,15 @@ struct State {
     ring: Option<Writer<UncachedMem2>>,
     gecko: Option<GeckoSink>,
     restore: critical_section::RestoreState,
-    /// Logging from inside the formatting of a message: how deep.
+    /// Messages being written: more than one when one is logged from inside another's formatting.
+    /// Only the outermost is written.
     depth: u32,
+    /// Messages that were dropped for that and that no message has told of yet.
+    nested: u32,
     /// Frames that the Gecko lost and that no message has told of yet.
     gecko_lost: u32,
+    /// When the log began: its timestamps count from here.
+    started_us: u64,
 }
 
 struct Shared(UnsafeCell<State>);
@@ -32,7 +38,9 @@ static STATE: Shared = Shared(UnsafeCell::new(State {
     gecko: None,
     restore: critical_section::RestoreState::invalid(),
     depth: 0,
+    nested: 0,
     gecko_lost: 0,
+    started_us: 0,
 }));
 
 /// The log ring's memory through the uncached view of MEM2.
@@ -132,6 +140,15 @@ impl GeckoSink {
 
 /// Makes the ring, and finds a USB Gecko if the machine has EXI; before this, messages are dropped.
 pub(super) fn start(has_exi: bool) {
+    let cached = (0x8000_0000 + log_ring::PHYSICAL_ADDRESS) as *const u8;
+    // Lines that the loader left modified would be written back over the ring some day.
+    // SAFETY: MEM2 is mapped.
+    unsafe {
+        cache::flush_range(
+            cached,
+            (log_ring::HEADER_BYTES + log_ring::CAPACITY) as usize,
+        );
+    }
     let ring = Writer::new(
         UncachedMem2 { deadline: 0 },
         log_ring::CAPACITY,
@@ -141,6 +158,7 @@ pub(super) fn start(has_exi: bool) {
     critical_section::with(|_| {
         // SAFETY: in a critical section.
         let state = unsafe { &mut *STATE.0.get() };
+        state.started_us = time::now_us();
         state.ring = Some(ring);
         state.gecko = gecko;
     });
@@ -188,7 +206,7 @@ fn sink(bytes: &[u8]) {
 }
 
 // SAFETY: `acquire` takes a critical section that `release` gives back, and frames do not mix: one
-// that is logged from inside another one's formatting ends the outer frame early.
+// that is logged from inside another one's formatting is dropped, and a message tells of it.
 unsafe impl defmt::Logger for Logger {
     fn acquire() {
         // SAFETY: given back in `release`.
@@ -196,12 +214,11 @@ unsafe impl defmt::Logger for Logger {
         // SAFETY: in a critical section.
         let state = unsafe { &mut *STATE.0.get() };
         state.depth += 1;
-        if state.depth == 1 {
-            state.restore = restore;
-        } else {
-            sink(&[0]);
-            state.encoder = defmt::Encoder::new();
+        if state.depth > 1 {
+            state.nested += 1;
+            return;
         }
+        state.restore = restore;
         if let Some(lost) = state.gecko.as_mut().and_then(GeckoSink::start_frame) {
             state.gecko_lost = lost;
         }
@@ -213,26 +230,43 @@ unsafe impl defmt::Logger for Logger {
     unsafe fn release() {
         // SAFETY: in the critical section that `acquire` took.
         let state = unsafe { &mut *STATE.0.get() };
-        state.encoder.end_frame(sink);
         state.depth = state.depth.saturating_sub(1);
-        if state.depth == 0 {
-            let gecko_lost = core::mem::take(&mut state.gecko_lost);
-            // SAFETY: pairs with the outermost `acquire`.
-            unsafe { critical_section::release(state.restore) };
-            if gecko_lost != 0 {
-                defmt::warn!(
-                    "USB Gecko: {=u32} messages lost while nobody took them",
-                    gecko_lost
-                );
-            }
+        if state.depth > 0 {
+            return;
+        }
+        state.encoder.end_frame(sink);
+        let gecko_lost = core::mem::take(&mut state.gecko_lost);
+        let nested = core::mem::take(&mut state.nested);
+        // SAFETY: pairs with the outermost `acquire`; inner ones found interrupts off already.
+        unsafe { critical_section::release(state.restore) };
+        if gecko_lost != 0 {
+            defmt::warn!(
+                "USB Gecko: {=u32} messages lost while nobody took them",
+                gecko_lost
+            );
+        }
+        if nested != 0 {
+            defmt::warn!(
+                "{=u32} messages lost that were logged inside another",
+                nested
+            );
         }
     }
 
     unsafe fn write(bytes: &[u8]) {
         // SAFETY: in the critical section that `acquire` took.
         let state = unsafe { &mut *STATE.0.get() };
-        state.encoder.write(bytes, sink);
+        if state.depth == 1 {
+            state.encoder.write(bytes, sink);
+        }
     }
 }
 
-defmt::timestamp!("{=u64:us}", time::now_us());
+defmt::timestamp!("{=u64:us}", elapsed_us());
+
+/// Time since the log began, in microseconds.
+fn elapsed_us() -> u64 {
+    // SAFETY: called between `acquire` and `release`; written before the first of them only.
+    let started_us = unsafe { (*STATE.0.get()).started_us };
+    time::now_us().saturating_sub(started_us)
+}

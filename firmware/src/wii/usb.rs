@@ -79,17 +79,20 @@ impl Sink for Log {
 /// # Errors
 /// The arena that low memory describes is too small.
 pub fn pool_range() -> Result<CachedRange, mem2_dma::Error> {
-    let end = match LowMemory::get().mem2_arena() {
-        Ok(arena) => arena.start().to_phys().get() + arena.bytes() + 0x8000_0000,
-        Err(_) => SAFE_MEM2_END,
-    };
-    let start = end.saturating_sub(POOL_BYTES);
     let log_end =
         0x8000_0000 + log_ring::PHYSICAL_ADDRESS + log_ring::HEADER_BYTES + log_ring::CAPACITY;
-    CachedRange::new(start, end)
-        .filter(|_| start >= log_end)
+    let (low, end) = match LowMemory::get().mem2_arena() {
+        Ok(arena) => {
+            let low = arena.start().get();
+            (low.max(log_end), low + arena.bytes())
+        }
+        Err(_) => (log_end, SAFE_MEM2_END),
+    };
+    end.checked_sub(POOL_BYTES)
+        .filter(|&start| start >= low)
+        .and_then(|start| CachedRange::new(start, end))
         .ok_or(mem2_dma::Error::NoRoom {
-            memory: end.saturating_sub(log_end) as usize,
+            memory: end.saturating_sub(low) as usize,
             slots: 0,
         })
 }
@@ -130,7 +133,7 @@ pub fn read_sticks_through(
     static CACHE: Buffer<CACHE_BYTES> = Buffer(UnsafeCell::new([0; CACHE_BYTES]));
 
     // SAFETY: the address is mapped uncached on every machine that this program runs on, and one
-    // read of it does no harm where no controller is (hardware notes, section 9.1).
+    // read of it does no harm where no controller is: Dolphin answers with all ones.
     let registers = unsafe { Mmio::probe(EHCI) }.map_err(UsbError::NoController)?;
     if LowMemory::get().ios_version().is_some() {
         return Err(UsbError::HeldByIos);

@@ -230,6 +230,34 @@ impl Bat {
 mod tests {
     use super::*;
     use crate::addr::PhysAddr;
+    use crate::reg::tests::fields::masks;
+
+    // PowerPC architecture for the MSR; hardware notes, section 7.3.
+    masks! {
+        Msr {
+            pow: 0x0004_0000, ile: 0x0001_0000, ee: 0x0000_8000, pr: 0x0000_4000, fp: 0x0000_2000,
+            me: 0x0000_1000, fe0: 0x0000_0800, se: 0x0000_0400, be: 0x0000_0200, fe1: 0x0000_0100,
+            ip: 0x0000_0040, ir: 0x0000_0020, dr: 0x0000_0010, pm: 0x0000_0004, ri: 0x0000_0002,
+            le: 0x0000_0001,
+        }
+        Hid0 {
+            emcp: 0x8000_0000, doze: 0x0080_0000, nap: 0x0040_0000, sleep: 0x0020_0000,
+            dpm: 0x0010_0000, nhr: 0x0001_0000, ice: 0x0000_8000, dce: 0x0000_4000,
+            ilock: 0x0000_2000, dlock: 0x0000_1000, icfi: 0x0000_0800, dcfi: 0x0000_0400,
+            spd: 0x0000_0200, ifem: 0x0000_0100, sge: 0x0000_0080, dcfa: 0x0000_0040,
+            btic: 0x0000_0020, abe: 0x0000_0008, bht: 0x0000_0004, noopti: 0x0000_0001,
+        }
+        Hid2 { lsqe: 0x8000_0000, wpe: 0x4000_0000, pse: 0x2000_0000, lce: 0x1000_0000 }
+        Hid4 {
+            h4a: 0x8000_0000, l2fm: 0x6000_0000, bpd: 0x1800_0000, bco: 0x0400_0000, sbe: 0x0200_0000,
+            st0: 0x0100_0000, lpe: 0x0080_0000, dbp: 0x0040_0000, l2mum: 0x0020_0000,
+            l2cfi: 0x0010_0000,
+        }
+        L2cr {
+            l2e: 0x8000_0000, l2ce: 0x4000_0000, l2do: 0x0040_0000, l2i: 0x0020_0000,
+            l2wt: 0x0008_0000, l2ts: 0x0004_0000, l2ip: 0x0000_0001,
+        }
+    }
 
     #[test]
     fn bats_of_the_standard_map_are_what_every_start_up_code_writes() {

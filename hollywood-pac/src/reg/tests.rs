@@ -5,6 +5,8 @@ use super::*;
 extern crate std;
 use std::vec::Vec;
 
+pub(crate) mod fields;
+
 /// What a register offers, without its types.
 pub trait Probe {
     /// Width of an access in bytes.
@@ -19,7 +21,7 @@ pub trait Probe {
     fn write_bits(&self, index: usize, bits: u32, wrote: &mut dyn FnMut(u32));
 }
 
-trait Bits: Word {
+pub(crate) trait Bits: Word {
     const BYTES: usize;
     fn widen(self) -> u32;
     fn narrow(bits: u32) -> Self;

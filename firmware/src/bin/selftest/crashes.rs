@@ -35,9 +35,25 @@ fn panicking() {
 
 #[inline(never)]
 fn store_nowhere() {
-    // SAFETY: not safe: the machine must object. r20 tells the host that registers are reported.
+    // SAFETY: not safe: the machine must object. The host knows these values, and looks for each in
+    // its place in the report.
     unsafe {
-        asm!("stw 20, 0({})", in(reg_nonzero) NOWHERE, in("r20") 0x600D_F00D_u32);
+        asm!(
+            "mtctr 14",
+            "mtcr 15",
+            "mtlr 16",
+            "stw 20, 0({})",
+            in(reg_nonzero) NOWHERE,
+            in("r14") 0x600D_0C74_u32,
+            in("r15") 0x600D_0C0D_u32,
+            in("r16") 0x8000_4000_u32,
+            in("r17") 0x600D_0017_u32,
+            in("r20") 0x600D_F00D_u32,
+            in("r28") 0x600D_0028_u32,
+            in("r5") 0x600D_0005_u32,
+            in("r12") 0x600D_0012_u32,
+            out("ctr") _, out("cr") _, out("lr") _,
+        );
     }
 }
 

@@ -6,6 +6,7 @@ use wiistick::arguments::Arguments;
 pub const TESTS: &[Test] = &[
     ("log-integers", Needs::Nothing, integers),
     ("log-flood", Needs::Nothing, flood),
+    ("log-nested", Needs::Nothing, nested),
     ("arguments", Needs::Nothing, arguments),
 ];
 
@@ -32,6 +33,21 @@ fn integers(_: Arguments<'static>) -> Result<(), &'static str> {
 fn flood(_: Arguments<'static>) -> Result<(), &'static str> {
     for line in 0..50_000_u32 {
         defmt::info!("line {=u32} of the flood", line);
+    }
+    Ok(())
+}
+
+/// A message that is logged while another is being formatted must not harm it.
+fn nested(_: Arguments<'static>) -> Result<(), &'static str> {
+    struct Chatty;
+    impl defmt::Format for Chatty {
+        fn format(&self, f: defmt::Formatter<'_>) {
+            defmt::info!("inner");
+            defmt::write!(f, "chatty");
+        }
+    }
+    for round in 0..3_u32 {
+        defmt::info!("outer {=u32} {} end", round, Chatty);
     }
     Ok(())
 }

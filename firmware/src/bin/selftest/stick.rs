@@ -9,11 +9,18 @@ use wiistick::arguments::Arguments;
 use wiistick::wii::usb;
 
 /// They need a stick, so they are not listed: the host asks for them by name.
-pub const UNLISTED: &[Test] = &[(
-    "stick-without-bouncing",
-    Needs::Nothing,
-    stick_without_bouncing,
-)];
+pub const UNLISTED: &[Test] = &[
+    (
+        "stick-without-bouncing",
+        Needs::Nothing,
+        stick_without_bouncing,
+    ),
+    (
+        "stick-with-a-pool-in-mem2",
+        Needs::Nothing,
+        stick_with_a_pool_in_mem2,
+    ),
+];
 
 const BYTES: usize = usb::POOL_BYTES as usize;
 
@@ -26,9 +33,20 @@ static POOL: Mem1Pool = Mem1Pool(UnsafeCell::new([0; BYTES]));
 
 /// A pool in MEM1: descriptors and data lie where the controller's DMA does not reach.
 fn stick_without_bouncing(_: Arguments<'static>) -> Result<(), &'static str> {
-    static PROVIDER: StaticCell<Offset<'static, Broadway>> = StaticCell::new();
     // SAFETY: this program runs one test, once.
-    let memory = unsafe { &mut *POOL.0.get() };
+    read_through(unsafe { &mut *POOL.0.get() })
+}
+
+/// The same in MEM2: the control, which must succeed.
+fn stick_with_a_pool_in_mem2(_: Arguments<'static>) -> Result<(), &'static str> {
+    let range = usb::pool_range().map_err(|_| "there is no room in MEM2")?;
+    let start = range.start().as_ptr();
+    // SAFETY: the range is the program's own, and this program runs one test, once.
+    read_through(unsafe { core::slice::from_raw_parts_mut(start, range.bytes() as usize) })
+}
+
+fn read_through(memory: &'static mut [u8]) -> Result<(), &'static str> {
+    static PROVIDER: StaticCell<Offset<'static, Broadway>> = StaticCell::new();
     let physical = BusAddr::new(memory.as_ptr() as u32 & 0x3FFF_FFFF);
     let provider = Offset::with_cache(memory, physical, Broadway)
         .map_err(|_| "the provider refuses the pool")?;
