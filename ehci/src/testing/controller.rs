@@ -272,6 +272,12 @@ impl State {
             self.idle = false;
             for _ in 0..STEPS_PER_MICROFRAME {
                 self.step(ram);
+                // Once around without work: the schedule sleeps until the next microframe (section 4.8.3).
+                if ram.read_word(self.async_base + qh::CHARACTERISTICS as u32) & 1 << 15 != 0
+                    && core::mem::replace(&mut self.idle, true)
+                {
+                    break;
+                }
             }
         } else if !self.faults.async_never_stops {
             self.status &= !0x8000;
@@ -361,6 +367,7 @@ impl State {
                 ram.write_word(address + (qh::BUFFER + 4 * page) as u32, pointer);
             }
         }
+        self.idle = false;
         self.execute(ram, address, characteristics, &mut token);
         ram.write_word(address + qh::TOKEN as u32, token.0);
         if !token.active() {

@@ -327,3 +327,22 @@ fn a_babbling_setup_stage_or_wrong_pid_does_not_panic() {
         Err(TransferError::Babble)
     );
 }
+
+#[test]
+fn an_interrupt_transfer_keeps_its_buffer_until_two_frames_after_it_was_cancelled() {
+    let (mut rig, _) = Rig::with_stick();
+    let kind = Kind::Interrupt(crate::Direction::In);
+    let pipe = rig.open(3, kind);
+    let id = rig.start_in(pipe, 8);
+    rig.settle();
+    rig.ehci.abandon(id);
+    for _ in 0..16 {
+        rig.step();
+        assert_eq!(rig.machine.ram.allocations(), 2);
+    }
+    rig.settle();
+    assert_eq!(rig.machine.ram.allocations(), 1);
+    let id = rig.start_in(pipe, 8);
+    rig.settle();
+    assert!(rig.ehci.is_running(id), "it is in the schedule again");
+}
