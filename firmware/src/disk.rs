@@ -20,7 +20,7 @@ use embassy_sync::mutex::Mutex;
 use hadris_fs::{Error, ErrorKind};
 use hadris_storage::{BlockIndex, BlockSize};
 
-use crate::block::{BlockDevice, BlockError, Cause, Counters};
+use crate::block::{BlockDevice, BlockError, Cause, Counters, check_range};
 
 /// Size of a cache line in bytes: what one command reads for a small request.
 pub const LINE: usize = 16 * 1024;
@@ -345,13 +345,12 @@ impl<D: BlockDevice> hadris_storage::async_::BlockDevice for Window<'_, '_, D> {
         first: BlockIndex,
         buffer: &mut [u8],
     ) -> Poll<Result<(), Error<BlockError>>> {
-        let offset = first
-            .get()
-            .checked_mul(u64::from(SECTOR))
-            .and_then(|at| at.checked_add(self.start));
-        let Some(offset) = offset else {
+        // A volume reads nothing of its neighbours, whatever its structures say.
+        if check_range(SECTOR, self.sectors, first.get(), buffer.len()).is_err() {
             return Poll::Ready(Err(ErrorKind::InvalidInput.into()));
-        };
+        }
+        // Inside the window, and so inside the disk: this does not overflow.
+        let offset = self.start + first.get() * u64::from(SECTOR);
         if let Some(error) = self.disk.failure.take() {
             return Poll::Ready(Err(Error::device(error, "reading the medium failed")));
         }

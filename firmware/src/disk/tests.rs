@@ -3,6 +3,7 @@
 use super::*;
 use crate::testing::{RamStick, Random, contents};
 use embassy_futures::block_on;
+use hadris_storage::async_::BlockDevice as _;
 use std::vec;
 
 const BYTES: usize = 10 * LINE + 512;
@@ -126,4 +127,34 @@ fn nothing_beyond_the_end_is_read() {
     let mut buffer = vec![0; 4 * LINE];
     let error = block_on(disk.read_into(end - 512, 3 * LINE as u64, &mut buffer)).unwrap_err();
     assert_eq!(error.cause, Cause::OutOfRange);
+}
+
+#[test]
+fn nothing_beyond_the_end_of_a_window_is_read() {
+    let mut stick = stick(1024);
+    let data = stick.data.clone();
+    let mut cache = vec![0; LINE];
+    let disk = Disk::new(&mut stick, &mut cache).unwrap();
+    let read = |first, length| {
+        let mut buffer = vec![0; length];
+        // Blocks 3 and 4 of the disk: four sectors.
+        let mut window = disk.window(3, 2);
+        let (first, mut state) = (BlockIndex::new(first), 0);
+        // Not `read_blocks`: that is the library's, with a check of its own.
+        let read = poll_fn(|cx| window.poll_read_blocks(&mut state, cx, first, &mut buffer));
+        block_on(disk.drive(read))
+            .map(|()| buffer)
+            .map_err(|error| error.kind())
+    };
+    assert_eq!(read(0, 2048).as_deref(), Ok(&data[3072..5120]));
+    assert_eq!(read(3, 512).as_deref(), Ok(&data[4608..5120]));
+    for (first, length) in [
+        (4, 512),
+        (3, 1024),
+        (0, 2560),
+        (u64::MAX, 512),
+        (u64::MAX / 512, 512),
+    ] {
+        assert_eq!(read(first, length), Err(ErrorKind::InvalidInput), "{first}");
+    }
 }
