@@ -204,7 +204,7 @@ enum Stick {
 /// What a walk does with the files.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Purpose {
-    /// Adds up their sizes and says nothing.
+    /// Adds up their sizes and says nothing, unless the stick dies.
     Measure,
     /// Reads them and reports.
     Read,
@@ -245,8 +245,9 @@ impl<S: Sink> Run<'_, S> {
             self.volume_event(index, kind, labelled, area);
             if let Some(volume) = &mut mounted {
                 let bytes = area.blocks * u64::from(disk.block_size());
-                self.walk(disk, volume, bytes, Purpose::Measure).await;
-                if self.walk(disk, volume, bytes, Purpose::Read).await == Stick::Dead {
+                if self.walk(disk, volume, bytes, Purpose::Measure).await == Stick::Dead
+                    || self.walk(disk, volume, bytes, Purpose::Read).await == Stick::Dead
+                {
                     break;
                 }
             }
@@ -305,7 +306,8 @@ impl<S: Sink> Run<'_, S> {
                 }
                 Err(error) => {
                     self.levels.pop();
-                    if read {
+                    // No other walk follows that could report that the stick is dead.
+                    if read || !error.is_local() {
                         self.error_here(error.block(), &error);
                     }
                     if !error.is_local() {
