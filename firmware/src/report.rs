@@ -20,8 +20,9 @@ use serde::{Deserialize, Serialize};
 pub const MAX_PATH: usize = 20 * (255 * 3 + 1);
 
 /// A buffer of this many bytes holds the JSON of every event whose strings other than the path are
-/// short and whose path needs few JSON escapes.
-pub const RECORD_BUFFER: usize = MAX_PATH + 1024;
+/// short, if the path has no control characters: `"` and `\`, all that is left to escape, take two
+/// bytes each.
+pub const RECORD_BUFFER: usize = 2 * MAX_PATH + 1024;
 
 /// Most return addresses in a [`Crash`].
 pub const MAX_BACKTRACE: usize = 32;
@@ -656,16 +657,36 @@ mod tests {
 
     #[test]
     fn the_longest_path_fits_into_a_record() {
-        let path = "/日".repeat(MAX_PATH / 4);
-        let event = Event::File {
-            stick: u16::MAX,
-            volume: u8::MAX,
-            path: path.as_str(),
-            bytes: u64::MAX,
-            sha256: DIGEST,
-        };
-        let mut buffer = vec![0; RECORD_BUFFER];
-        assert!(event.to_json(&mut buffer).unwrap().contains(&path));
+        for path in ["/日".repeat(MAX_PATH / 4), "\"\\".repeat(MAX_PATH / 2)] {
+            let message = "m".repeat(256);
+            let events = [
+                Event::File {
+                    stick: u16::MAX,
+                    volume: u8::MAX,
+                    path: path.as_str(),
+                    bytes: u64::MAX,
+                    sha256: DIGEST,
+                },
+                Event::Error {
+                    stick: Some(u16::MAX),
+                    volume: Some(u8::MAX),
+                    path: Some(path.as_str()),
+                    block: Some(u64::MAX),
+                    message: &message,
+                },
+            ];
+            for event in events {
+                let (_, parsed) = round_trip(&event);
+                let (Event::File { path: parsed, .. }
+                | Event::Error {
+                    path: Some(parsed), ..
+                }) = parsed
+                else {
+                    panic!("{parsed:?}");
+                };
+                assert_eq!(parsed, path);
+            }
+        }
     }
 
     #[test]
