@@ -30,6 +30,8 @@ const ATTEMPTS: u32 = 3;
 
 /// Sense keys (SPC-3, table 27) and additional sense codes that mean something here.
 mod sense {
+    /// Nothing to say: after a failed command, what there was to say got lost.
+    pub const NO_SENSE: u8 = 0x0;
     pub const NOT_READY: u8 = 0x2;
     pub const MEDIUM_ERROR: u8 = 0x3;
     pub const ILLEGAL_REQUEST: u8 = 0x5;
@@ -288,7 +290,7 @@ async fn retry(attempt: &mut u32, failure: Cause) -> Result<(), Cause> {
     let hopeful = match failure {
         Cause::Device(Sense { key, code, .. }) => match key {
             sense::UNIT_ATTENTION => code != sense::CODE_MEDIUM_CHANGED,
-            key => key == sense::ABORTED_COMMAND,
+            key => matches!(key, sense::NO_SENSE | sense::ABORTED_COMMAND),
         },
         Cause::NotReady(Sense { code, .. }) => code != sense::CODE_NO_MEDIUM,
         // The library resets the transport before the next command.

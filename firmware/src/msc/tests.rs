@@ -113,6 +113,30 @@ fn a_unit_without_a_medium_is_an_error_within_a_limit() {
 }
 
 #[test]
+fn a_stick_that_does_not_say_why_it_is_not_ready_is_asked_three_times() {
+    let stick = FakeStick::new(512, vec![0; 1 << 20]);
+    stick.borrow_mut().not_ready = [(0, 0, 0), (0, 0, 0)].into();
+    with_unit(&stick, async |_| ()).unwrap();
+
+    let stick = FakeStick::new(512, vec![0; 1 << 20]);
+    stick.borrow_mut().not_ready = std::iter::repeat_n((0, 0, 0), 1000).collect();
+    let error = with_unit(&stick, async |_| ()).unwrap_err();
+    let sense = Sense {
+        key: 0,
+        code: 0,
+        qualifier: 0,
+    };
+    assert_eq!(
+        error,
+        StickError::Failed {
+            step: "waiting for the medium",
+            cause: Cause::Device(sense)
+        }
+    );
+    assert_eq!(stick.borrow().not_ready.len(), 1000 - 3);
+}
+
+#[test]
 fn a_stick_that_does_not_know_test_unit_ready_is_ready() {
     let stick = FakeStick::new(512, vec![0; 1 << 20]);
     stick.borrow_mut().not_ready = [(5, 0x20, 0)].into();
@@ -185,6 +209,7 @@ fn transient_failures_are_tried_again() {
         Fault::PhaseError,
         Fault::Sense(6, 0x29, 0),
         Fault::Sense(0xB, 0, 0),
+        Fault::Sense(0, 0, 0),
         Fault::Sense(2, 4, 1),
     ];
     for fault in transient {
