@@ -2,9 +2,10 @@
 
 use core::fmt;
 
-/// Smallest and largest block size that this program works with, in bytes. Both ends and everything
-/// between are powers of two.
-pub const BLOCK_SIZES: core::ops::RangeInclusive<u32> = 512..=4096;
+/// Whether this program works with blocks of this many bytes: the powers of two from 512 to 4096.
+pub fn is_block_size(bytes: u32) -> bool {
+    bytes.is_power_of_two() && (512..=4096).contains(&bytes)
+}
 
 /// Something that stores blocks, addressed by number from 0.
 ///
@@ -13,7 +14,7 @@ pub const BLOCK_SIZES: core::ops::RangeInclusive<u32> = 512..=4096;
 /// unspecified, a write may have happened in part.
 #[allow(async_fn_in_trait)] // One executor, one thread: no bounds on the futures are needed.
 pub trait BlockDevice {
-    /// Returns the size of a block in bytes: one of [`BLOCK_SIZES`], and always the same.
+    /// Returns the size of a block in bytes: one that [`is_block_size`], and always the same.
     fn block_size(&self) -> u32;
 
     /// Returns the number of blocks; always the same.
@@ -195,6 +196,16 @@ pub fn check_range(
 mod tests {
     use super::*;
     use std::string::ToString;
+    use std::vec::Vec;
+
+    #[test]
+    fn block_sizes_are_the_powers_of_two_from_512_to_4096() {
+        let sizes: Vec<_> = (0..=10_000)
+            .chain([1 << 31, u32::MAX])
+            .filter(|bytes| is_block_size(*bytes))
+            .collect();
+        assert_eq!(sizes, [512, 1024, 2048, 4096]);
+    }
 
     #[test]
     fn a_range_ends_at_the_last_block() {

@@ -20,7 +20,7 @@ use embassy_sync::mutex::Mutex;
 use hadris_fs::{Error, ErrorKind};
 use hadris_storage::{BlockIndex, BlockSize};
 
-use crate::block::{BlockDevice, BlockError, Cause, Counters, check_range};
+use crate::block::{BlockDevice, BlockError, Cause, Counters, check_range, is_block_size};
 
 /// Size of a cache line in bytes: what one command reads for a small request.
 pub const LINE: usize = 16 * 1024;
@@ -71,8 +71,8 @@ impl<'m, D: BlockDevice> Disk<'m, D> {
     /// [`LINE`] bytes; what is left over is not used.
     ///
     /// # Errors
-    /// [`Cause::Protocol`] if the device's block size is not one of
-    /// [`BLOCK_SIZES`](crate::block::BLOCK_SIZES), [`Cause::Unaligned`] if the memory is too small.
+    /// [`Cause::Protocol`] if the device's block size is not one that [`is_block_size`],
+    /// [`Cause::Unaligned`] if the memory is too small.
     pub fn new(device: D, memory: &'m mut [u8]) -> Result<Self, BlockError> {
         let (block_size, blocks) = (device.block_size(), device.blocks());
         let error = |cause| BlockError {
@@ -80,7 +80,7 @@ impl<'m, D: BlockDevice> Disk<'m, D> {
             blocks: 0,
             cause,
         };
-        if !block_size.is_power_of_two() || !crate::block::BLOCK_SIZES.contains(&block_size) {
+        if !is_block_size(block_size) {
             return Err(error(Cause::Protocol(
                 "its block size is not 512, 1024, 2048 or 4096 bytes",
             )));

@@ -13,7 +13,7 @@ use embassy_usb_host::class::msc::{
 };
 use embassy_usb_host::handler::EnumerationInfo;
 
-use crate::block::{BLOCK_SIZES, BlockDevice, BlockError, Cause, Counters, Sense, check_range};
+use crate::block::{BlockDevice, BlockError, Cause, Counters, Sense, check_range, is_block_size};
 use crate::watch::{Tally, Watched};
 
 /// Longest time that a unit may take to become ready.
@@ -149,7 +149,7 @@ impl<'t, 'd: 't, A: UsbHostAllocator<'d> + 't> MassStorage<'t, 'd, A> {
             }
         };
         let size = capacity.block_size;
-        if !size.is_power_of_two() || !BLOCK_SIZES.contains(&size) {
+        if !is_block_size(size) {
             return Err(StickError::BlockSize(size));
         }
         let (block_size, blocks) = (size, capacity.block_count);
