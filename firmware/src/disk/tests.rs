@@ -135,7 +135,7 @@ fn nothing_beyond_the_end_of_a_window_is_read() {
     let data = stick.data.clone();
     let mut cache = vec![0; LINE];
     let disk = Disk::new(&mut stick, &mut cache).unwrap();
-    let mut read = |first, length| {
+    let read = |first, length| {
         let mut buffer = vec![0; length];
         // Blocks 3 and 4 of the disk: four sectors.
         let mut window = disk.window(3, 2);
