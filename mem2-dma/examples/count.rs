@@ -12,6 +12,8 @@ use std::thread;
 use serde_json::{Map, Value, json};
 
 type Samples = BTreeMap<String, Vec<u64>>;
+/// Name, value and unit.
+type Figure = (String, f64, String);
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
@@ -55,7 +57,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// Runs the guest at full speed for the figures that it prints itself.
-fn plain_figures(qemu: &str, guest: &str) -> Result<Vec<(String, f64, String)>, Box<dyn Error>> {
+fn plain_figures(qemu: &str, guest: &str) -> Result<Vec<Figure>, Box<dyn Error>> {
     let output = Command::new(qemu)
         .args(library_path())
         .arg(guest)

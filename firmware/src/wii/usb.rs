@@ -57,11 +57,20 @@ impl core::fmt::Display for UsbError {
     }
 }
 
-struct Machine;
+struct Machine {
+    /// Whether this is a Wii, and not just a controller at a Wii's addresses.
+    hollywood: bool,
+}
 
 impl Platform for Machine {
     fn now_us(&self) -> u64 {
         time::now_us()
+    }
+
+    /// Port 2 of a Wii holds Bluetooth, which stays with its companion (hardware notes, section 3.6).
+    /// A machine without Hollywood has no such port.
+    fn serves_port(&self, port: u8) -> bool {
+        !self.hollywood || port != 2
     }
 }
 
@@ -140,10 +149,14 @@ pub fn read_sticks_through(
     }
     let pool = Pool::new(provider, STORAGE.init_with(Storage::new)).map_err(UsbError::Memory)?;
     let pool: &'static Pool<'static> = POOL.init(pool);
-    let device = pool.attach(constraints).map_err(UsbError::Memory)?;
+    let memory = ehci::Bounce::new(pool, constraints).map_err(UsbError::Memory)?;
 
     let order = registers.order();
-    let mut controller = Ehci::new(registers, device, Machine).map_err(UsbError::Start)?;
+    let machine = Machine {
+        // Only the Wii's registers are big-endian (hardware notes, section 3.3).
+        hollywood: order == ByteOrder::Big,
+    };
+    let mut controller = Ehci::new(registers, memory, machine).map_err(UsbError::Start)?;
     controller.start().map_err(UsbError::Start)?;
     emit(&Event::Controller {
         kind: ControllerKind::Ehci,
