@@ -64,14 +64,13 @@ fn table<const SLOT: usize>(slots: usize) -> Table<'static> {
 
 /// Takes two samples, of a map and of the unmap that follows; or one, of a refusal.
 fn pair(table: &mut Table, name: &str, len: u32) {
-    match sample(self::name(format!("{name} map")), || {
+    if let Ok(placed) = sample(self::name(format!("{name} map")), || {
         table.map_single(black_box(len), &OWNER)
     }) {
-        Ok(placed) => sample(self::name(format!("{name} unmap")), || {
+        sample(self::name(format!("{name} unmap")), || {
             table.unmap_single(black_box(placed.handle))
         })
-        .unwrap(),
-        Err(_) => {}
+        .unwrap()
     }
 }
 

@@ -140,7 +140,7 @@ impl FakeCache {
     ) {
         let offset = start.as_ptr() as usize - self.cached.as_ptr() as usize;
         assert!(
-            offset % 32 == 0 && len % 32 == 0,
+            offset.is_multiple_of(32) && len.is_multiple_of(32),
             "{len} bytes at {offset} are not whole lines"
         );
         // SAFETY: one thread, and the range lies in both memories (`agreed` has their length).
