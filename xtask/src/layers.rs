@@ -167,26 +167,17 @@ fn host(workspace: &Workspace) -> Result<Tests> {
     count(&mut cargo)
 }
 
-/// As optimised as the firmware: what runs here is what the compiler makes of it for the Wii, and the
-/// emulator is slow. The libraries below are left alone, since they take long to build; what is
-/// generic in them is compiled with our crates anyway, and digests are where the time goes.
-const BIG_ENDIAN_PROFILE: [&str; 4] = [
-    "profile.dev.opt-level='s'",
-    "profile.dev.debug='line-tables-only'",
-    "profile.dev.package.'*'.opt-level=0",
-    "profile.dev.package.sha2.opt-level='s'",
-];
-
 /// The crates of the firmware once more, in the byte order and the word size of the Wii.
 fn big_endian(workspace: &Workspace) -> Result<Tests> {
     let compiler = toolchain::find_compiler(workspace)?;
     let runner = setup::qemu_user().context("no qemu-ppc")?;
     let mut cargo = workspace.cargo("test");
-    cargo.args(["--no-fail-fast", "-Zbuild-std"]);
-    cargo.args(["--target", "powerpc-unknown-linux-gnu"]);
-    for setting in BIG_ENDIAN_PROFILE {
-        cargo.args(["--config", setting]);
-    }
+    cargo.args([
+        "--no-fail-fast",
+        "-Zbuild-std",
+        "--target",
+        "powerpc-unknown-linux-gnu",
+    ]);
     for package in firmware_packages(workspace)? {
         cargo.args(["--package", &package.name]);
     }
