@@ -25,11 +25,14 @@ Usage: cargo xtask COMMAND
   test     runs every test, in layers; --quick: host tests only
   build    makes target/dol/boot.dol and boot.elf
   dist     makes target/dist/wiistick-VERSION.zip for the SD card of a console
+  send     builds boot.dol and starts it on a console in the same network, on which the Homebrew
+           Channel is open
+             HOST[:PORT]               the console (port: 4299)
   doctor   shows what is installed, what is missing and what installs it
   help     prints this
 
-run, test, build and dist install what they need on Debian and Ubuntu, as root; else they print the
-command.
+run, test, build, dist and send install what they need on Debian and Ubuntu, as root; else they print
+the command.
 ";
 
 /// A command with its options.
@@ -41,6 +44,11 @@ pub enum Action {
     Build,
     /// Makes the archive for an SD card.
     Dist,
+    /// Starts the image on a console.
+    Send {
+        /// Name or address of the console, perhaps with a port.
+        host: String,
+    },
     /// Shows the state of this machine.
     Doctor,
     /// Runs tests.
@@ -103,6 +111,12 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Action> {
         "help" => Action::Help,
         "build" => Action::Build,
         "dist" => Action::Dist,
+        "send" => Action::Send {
+            host: parser
+                .value()
+                .context("`send` needs the console's address: cargo xtask send HOST")?
+                .string()?,
+        },
         "doctor" => Action::Doctor,
         "test" => Action::Test { quick: false },
         "run" => Action::Run(RunOptions::default()),
@@ -192,6 +206,15 @@ mod tests {
         );
         assert_eq!(parsed("test").unwrap(), Action::Test { quick: false });
         assert!(parsed("build --quick").is_err());
+    }
+
+    #[test]
+    fn send_takes_the_console() {
+        let host = "192.168.0.7".to_owned();
+        assert_eq!(parsed("send 192.168.0.7").unwrap(), Action::Send { host });
+        let error = format!("{:#}", parsed("send").unwrap_err());
+        assert!(error.contains("send HOST"), "{error}");
+        assert!(parsed("send a b").is_err());
     }
 
     #[test]

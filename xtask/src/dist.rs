@@ -52,9 +52,10 @@ fn description(version: &str) -> String {
         r#"<?xml version="1.0" encoding="UTF-8" standalone="yes"?>
 <app version="1">
   <name>{name}</name>
+  <coder>the wiistick project</coder>
   <version>{version}</version>
   <short_description>Reads USB sticks with a driver of its own</short_description>
-  <long_description>Drives the USB 2.0 controller without the console's own USB drivers: lists the files of the sticks that are plugged in and prints a checksum of each.
+  <long_description>Drives the USB 2.0 controller without the console's own USB drivers: shows the sticks that are plugged in, browses their folders, checks every file, measures their speed.
 
 It has been tried in emulators only, not yet on a console.</long_description>
   <ahb_access/>
@@ -98,7 +99,44 @@ mod tests {
             .unwrap()
             .read_to_string(&mut meta)
             .unwrap();
-        assert!(meta.contains("<version>1.2.3</version>") && meta.contains("<ahb_access/>"));
+        // Well-formed, and what the Homebrew Channel's reader looks for.
+        let meta = roxmltree::Document::parse(&meta).unwrap();
+        let app = meta.root_element();
+        assert_eq!(
+            (app.tag_name().name(), app.attribute("version")),
+            ("app", Some("1"))
+        );
+        let text = |tag| {
+            let element = app.children().find(|child| child.has_tag_name(tag));
+            element.map(|element| element.text().unwrap_or_default())
+        };
+        assert_eq!(text("name"), Some("wiistick"));
+        assert_eq!(text("version"), Some("1.2.3"));
+        // Without it the console keeps the USB controller from the program.
+        assert_eq!(text("ahb_access"), Some(""));
+        for shown in ["coder", "short_description", "long_description"] {
+            assert!(text(shown).is_some_and(|text| !text.is_empty()), "{shown}");
+        }
+    }
+
+    #[test]
+    fn unpacked_at_the_root_of_a_card_it_lies_where_programs_do() {
+        let card = tempfile::tempdir().unwrap();
+        let bytes = archive("1.2.3", b"the image").unwrap();
+        let mut archive = zip::ZipArchive::new(Cursor::new(bytes)).unwrap();
+        archive.extract(card.path()).unwrap();
+        let folder = card.path().join("apps/wiistick");
+        assert_eq!(fs::read(folder.join("boot.dol")).unwrap(), b"the image");
+        assert_eq!(
+            fs::read(folder.join("icon.png")).unwrap(),
+            icon::png().unwrap()
+        );
+        let roots = fs::read_dir(card.path()).unwrap().count();
+        assert_eq!(
+            (roots, fs::read_dir(folder).unwrap().count()),
+            (1, 3),
+            "and nothing else"
+        );
     }
 
     #[test]

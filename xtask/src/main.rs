@@ -11,6 +11,7 @@ mod layers;
 mod report;
 mod run;
 mod sample;
+mod send;
 mod setup;
 mod table;
 mod toolchain;
@@ -59,6 +60,11 @@ fn perform(action: Action) -> Result<bool> {
             setup::ensure(&workspace, &setup::BUILD)?;
             images::build(&workspace, None)?;
             println!("{}", dist::make(&workspace)?.display());
+        }
+        Action::Send { host } => {
+            setup::ensure(&workspace, &setup::BUILD)?;
+            images::build(&workspace, None)?;
+            send::boot_image(&workspace, &host)?;
         }
         Action::Test { quick } => return layers::run(&workspace, quick),
         Action::Run(options) => return run::run(&workspace, &options),
