@@ -28,7 +28,6 @@
 //!   store of the value that was there is invisible; room that was given back holds [`POISON`], so tests that count on origins store other values. Short stores
 //!   through a pointer past the cache are not noticed.
 //! * What a short store past the cache really leaves in its word: here the word is filled with repetitions of what was stored.
-//! * The controller (EHCI), its schedules, devices, and faults: they come later, and will use this memory.
 #![deny(
     missing_docs,
     unsafe_op_in_unsafe_fn,
@@ -37,6 +36,7 @@
 
 mod adversary;
 mod cpu;
+pub mod device;
 mod dma;
 mod line;
 mod memory;
