@@ -28,6 +28,7 @@ Usage: cargo xtask COMMAND
   send     builds boot.dol and starts it on a console in the same network, on which the Homebrew
            Channel is open
              HOST[:PORT]               the console (port: 4299)
+  book     checks the book in docs and makes target/book/introduction.html of it
   doctor   shows what is installed, what is missing and what installs it
   help     prints this
 
@@ -49,6 +50,8 @@ pub enum Action {
         /// Name or address of the console, perhaps with a port.
         host: String,
     },
+    /// Checks the book and makes its pages.
+    Book,
     /// Shows the state of this machine.
     Doctor,
     /// Runs tests.
@@ -117,6 +120,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Action> {
                 .context("`send` needs the console's address: cargo xtask send HOST")?
                 .string()?,
         },
+        "book" => Action::Book,
         "doctor" => Action::Doctor,
         "test" => Action::Test { quick: false },
         "run" => Action::Run(RunOptions::default()),

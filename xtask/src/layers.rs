@@ -10,7 +10,7 @@ use crate::emulators::Emulator;
 use crate::setup::{self, Need};
 use crate::toolchain;
 use crate::workspace::{Package, Workspace};
-use crate::{exec, images, table};
+use crate::{book, exec, images, table};
 
 /// A step whose failure does not keep the others from running.
 struct Layer {
@@ -34,7 +34,7 @@ const HOST: Layer = Layer {
 };
 
 /// In this order: what fails fastest comes first.
-const LAYERS: [Layer; 8] = [
+const LAYERS: [Layer; 9] = [
     Layer {
         name: "format",
         needs: &[Need::Rustfmt],
@@ -49,6 +49,11 @@ const LAYERS: [Layer; 8] = [
         name: "docs",
         needs: &[],
         run: docs,
+    },
+    Layer {
+        name: "book",
+        needs: &[],
+        run: book,
     },
     HOST,
     Layer {
@@ -158,6 +163,17 @@ fn docs(workspace: &Workspace) -> Result<Tests> {
         cargo.args(["--package", &package.name]);
     }
     exec::run(&mut cargo).context("rustdoc has objections")?;
+    Ok(Tests::default())
+}
+
+/// The book's pages, links and code blocks; its Rust blocks are tests of the layers below.
+fn book(workspace: &Workspace) -> Result<Tests> {
+    let checked = book::check(workspace)?;
+    println!(
+        "{} pages: {} links, {} code blocks; {} citations of the hardware notes in the sources",
+        checked.pages, checked.links, checked.blocks, checked.citations
+    );
+    book::build(workspace)?;
     Ok(Tests::default())
 }
 

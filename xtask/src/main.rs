@@ -1,5 +1,6 @@
 //! `cargo xtask`: the one command line of the project.
 
+mod book;
 mod cli;
 mod dist;
 mod dol;
@@ -51,6 +52,10 @@ fn perform(action: Action) -> Result<bool> {
     match action {
         Action::Help => print!("{}", cli::HELP),
         Action::Doctor => return setup::doctor(&workspace),
+        Action::Book => {
+            book::check(&workspace)?;
+            println!("{}", book::build(&workspace)?.display());
+        }
         Action::Build => {
             setup::ensure(&workspace, &setup::BUILD)?;
             images::build(&workspace, None)?;
