@@ -168,3 +168,8 @@ pub const QUEUE_HEADS: usize = 32;
 pub const QTDS: usize = 128;
 /// Transfers at a time.
 pub const TRANSFERS: usize = 32;
+
+/// The examples of the read-me file are documentation tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadMe;

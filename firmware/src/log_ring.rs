@@ -1,7 +1,7 @@
 //! The log ring: a byte stream in MEM2 that a host reads out of the running, or crashed, machine.
 //!
 //! The guest writes with 32-bit stores only, because narrower stores through the uncached view of
-//! RAM corrupt their neighbours (hardware notes, 0.5 and 2.1). All header words are big-endian.
+//! RAM corrupt their neighbours (hardware notes, section 0, fact 5, and section 2.1). All header words are big-endian.
 //! The stream itself is defmt frames.
 //!
 //! | offset | word | written by |

@@ -121,3 +121,8 @@ pub mod version;
 pub mod vi;
 
 pub use peripherals::Peripherals;
+
+/// The examples of the read-me file are documentation tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadMe;

@@ -44,3 +44,8 @@ pub use slots::{GROUP_SLOTS, Group};
 pub use stats::Stats;
 pub use storage::Storage;
 pub use table::{BadHandle, Handle, LiveMapping, Owner, Placed, Record, Reserve, Table};
+
+/// The examples of the read-me file are documentation tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadMe;
