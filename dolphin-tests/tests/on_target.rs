@@ -109,13 +109,17 @@ const REQUIRED: [&str; 11] = [
     "arguments",
 ];
 
-const REQUIRED_IN_DOLPHIN: [&str; 6] = [
+const REQUIRED_IN_DOLPHIN: [&str; 10] = [
     "caches-are-on",
     "cached-store-waits-for-a-clean",
     "ipc-with-maintenance-is-right",
     "ipc-uncleaned-path-is-seen-stale",
     "ipc-uncleaned-request-is-seen-stale",
     "ipc-reply-without-invalidate-is-seen-stale",
+    "ipc-thousand-mixed-requests",
+    "ipc-files-read-back",
+    "ipc-cancelled-wait-keeps-its-memory",
+    "ipc-inherited-descriptors-are-closed",
 ];
 
 fn passes(tools: &Tools, emulator: Emulator, name: &str) -> Result<(), Failed> {

@@ -15,6 +15,7 @@ mod fmt;
 pub mod arguments;
 pub mod block;
 pub mod disk;
+pub mod ios;
 pub mod job;
 pub mod log_ring;
 pub mod msc;

@@ -2,7 +2,9 @@
 //! Exists on the target only.
 
 pub mod boot;
+pub mod dma;
 pub mod exception;
+pub mod ipc;
 pub mod time;
 pub mod usb;
 

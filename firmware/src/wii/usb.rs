@@ -7,27 +7,17 @@ use ehci::embassy::UsbHost;
 use ehci::registers::{ByteOrder, Mmio, ProbeError};
 use ehci::{Ehci, Platform, StartError};
 use embassy_usb_host::BusState;
-use hollywood_pac::addr::CachedRange;
 use hollywood_pac::lowmem::LowMemory;
-use mem2_dma::{Constraints, Mem2, Pool, Provider, Storage};
+use mem2_dma::{Constraints, Mem2, Pool};
 use static_cell::StaticCell;
 
-use super::{emit, time};
+use super::{dma, emit, time};
 use crate::job::{Job, Workspace};
-use crate::log_ring;
 use crate::report::{Bounce, ControllerKind, Event, RegisterOrder, Sink};
 use crate::sticks::{self, Totals};
 
 /// The EHCI controller's registers through the uncached view (hardware notes, section 3.1).
 const EHCI: NonNull<u32> = NonNull::new(0xCD04_0000 as *mut u32).expect("not null");
-
-/// Bytes of the bounce pool: room for the descriptors and some windows of data.
-pub const POOL_BYTES: u32 = 1 << 20;
-const GROUPS: usize = POOL_BYTES as usize / 512 / mem2_dma::GROUP_SLOTS as usize;
-const LIVE: usize = 128;
-
-/// MEM2 that is the program's whichever IOS runs (hardware notes, section 1.4).
-const SAFE_MEM2_END: u32 = 0x933E_0000;
 
 /// Bytes of a file that one command reads at most.
 const BUFFER_BYTES: usize = 128 * 1024;
@@ -83,29 +73,6 @@ impl Sink for Log {
     }
 }
 
-/// The part of MEM2 that the bounce pool gets: the top of the program's arena.
-///
-/// # Errors
-/// The arena that low memory describes is too small.
-pub fn pool_range() -> Result<CachedRange, mem2_dma::Error> {
-    let log_end =
-        0x8000_0000 + log_ring::PHYSICAL_ADDRESS + log_ring::HEADER_BYTES + log_ring::CAPACITY;
-    let (low, end) = match LowMemory::get().mem2_arena() {
-        Ok(arena) => {
-            let low = arena.start().get();
-            (low.max(log_end), low + arena.bytes())
-        }
-        Err(_) => (log_end, SAFE_MEM2_END),
-    };
-    end.checked_sub(POOL_BYTES)
-        .filter(|&start| start >= low)
-        .and_then(|start| CachedRange::new(start, end))
-        .ok_or(mem2_dma::Error::NoRoom {
-            memory: end.saturating_sub(low) as usize,
-            slots: 0,
-        })
-}
-
 /// A buffer of the application. It lies in MEM1: the controller never sees it.
 #[repr(C, align(32))]
 struct Buffer<const N: usize>(UnsafeCell<[u8; N]>);
@@ -118,12 +85,8 @@ unsafe impl<const N: usize> Sync for Buffer<N> {}
 /// # Errors
 /// When there is no controller to read them through.
 pub fn read_sticks() -> Result<Totals, UsbError> {
-    static PROVIDER: StaticCell<Mem2<hollywood_pac::cache::Broadway>> = StaticCell::new();
-    let range = pool_range().map_err(UsbError::Memory)?;
-    // SAFETY: the boot code's map is the standard one. The range lies in the arena, above the log,
-    // and this function runs once.
-    let provider = unsafe { Mem2::carve(range) }.map_err(UsbError::Memory)?;
-    read_sticks_through(PROVIDER.init(provider), Mem2::CONSTRAINTS)
+    let pool = dma::pool().map_err(UsbError::Memory)?;
+    read_sticks_through(pool, Mem2::CONSTRAINTS)
 }
 
 /// Reads every stick, through any memory. Runs once in a program.
@@ -131,11 +94,9 @@ pub fn read_sticks() -> Result<Totals, UsbError> {
 /// # Errors
 /// When there is no controller to read them through.
 pub fn read_sticks_through(
-    provider: &'static dyn Provider,
+    pool: &'static Pool<'static>,
     constraints: Constraints,
 ) -> Result<Totals, UsbError> {
-    static STORAGE: StaticCell<Storage<GROUPS, LIVE>> = StaticCell::new();
-    static POOL: StaticCell<Pool<'static>> = StaticCell::new();
     static BUS: StaticCell<BusState> = StaticCell::new();
     static WORK: StaticCell<Workspace> = StaticCell::new();
     static BUFFER: Buffer<BUFFER_BYTES> = Buffer(UnsafeCell::new([0; BUFFER_BYTES]));
@@ -147,8 +108,6 @@ pub fn read_sticks_through(
     if LowMemory::get().ios_version().is_some() {
         return Err(UsbError::HeldByIos);
     }
-    let pool = Pool::new(provider, STORAGE.init_with(Storage::new)).map_err(UsbError::Memory)?;
-    let pool: &'static Pool<'static> = POOL.init(pool);
     let memory = ehci::Bounce::new(pool, constraints).map_err(UsbError::Memory)?;
 
     let order = registers.order();
