@@ -1,9 +1,13 @@
-//! Links the target binaries with the DOL's memory layout and defmt's section.
+//! Links the target binaries with the DOL's memory layout and defmt's section, and packs the fonts.
 
 use std::env;
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use noto_sans_mono_bitmap::{FontWeight, RasterHeight, get_raster, get_raster_width};
 
 fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=../linker/dol.ld");
     if env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("none") {
         let manifest = env::var("CARGO_MANIFEST_DIR").unwrap_or_default();
@@ -11,4 +15,37 @@ fn main() {
         println!("cargo::rustc-link-arg-bins=-T{}", layout.display());
         println!("cargo::rustc-link-arg-bins=-Tdefmt.x");
     }
+    let output = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    for (name, weight, height, last) in [
+        // File names may be in any European language.
+        ("body", FontWeight::Regular, RasterHeight::Size24, '\u{17F}'),
+        ("small", FontWeight::Regular, RasterHeight::Size20, '\u{FF}'),
+        ("title", FontWeight::Bold, RasterHeight::Size32, '~'),
+    ] {
+        let packed = pack(weight, height, last);
+        fs::write(output.join(name), packed).expect("OUT_DIR can be written");
+    }
+}
+
+/// Packs a face as `firmware/src/ui/font.rs` reads it: width, height, then the glyphs, first the
+/// stand-in for missing ones, then those from U+0020 on, without the control characters
+/// U+007F to U+009F. A glyph is its rows of pixels from the top, four bits of opacity each, the left
+/// one in the upper half of a byte; a row begins with a byte of its own.
+fn pack(weight: FontWeight, height: RasterHeight, last: char) -> Vec<u8> {
+    let mut packed = vec![get_raster_width(weight, height) as u8, height.val() as u8];
+    let letters = (' '..='~').chain('\u{A0}'..=last);
+    for letter in ['\u{FFFD}'].into_iter().chain(letters) {
+        // Some invisible characters have no raster: spaces.
+        let raster = get_raster(letter, weight, height).or(get_raster(' ', weight, height));
+        for row in raster.expect("every face has a space").rows() {
+            for pair in row.chunks(2) {
+                let nibble = |at| {
+                    pair.get(at)
+                        .map_or(0, |&opacity| (u16::from(opacity) + 8) / 17)
+                };
+                packed.push((nibble(0) << 4 | nibble(1)) as u8);
+            }
+        }
+    }
+    packed
 }

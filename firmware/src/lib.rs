@@ -24,6 +24,8 @@ pub mod report;
 pub mod sticks;
 #[cfg(test)]
 mod testing;
+pub mod ui;
+pub mod video;
 pub mod volume;
 pub mod watch;
 #[cfg(target_os = "none")]

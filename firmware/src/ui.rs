@@ -1,0 +1,12 @@
+//! What a person sees and presses: pure logic and drawing, without a machine.
+//!
+//! ```text
+//!   keys ──► App (state) ──► Screen (what is said) ──► Canvas (pixels) ──► the television
+//!             │    ▲
+//!    commands ▼    │ news
+//!          whoever has the sticks
+//! ```
+
+pub mod canvas;
+pub mod colour;
+pub mod font;

@@ -1,0 +1,174 @@
+//! Letters with smooth edges: Noto Sans Mono, packed by the build script from the crate
+//! `noto-sans-mono-bitmap` (the font is under the SIL Open Font License).
+
+/// A size and weight of the font. All its letters are equally wide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Face {
+    /// For lists and text: 24 pixels high; Latin-1 and Latin Extended-A.
+    Body,
+    /// For hints: 20 pixels high; Latin-1.
+    Small,
+    /// For titles: 32 pixels high and bold; ASCII.
+    Title,
+}
+
+static BODY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/body"));
+static SMALL: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/small"));
+static TITLE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/title"));
+
+/// Bytes in front of the first glyph.
+const HEADER: usize = 2;
+
+impl Face {
+    const fn packed(self) -> &'static [u8] {
+        match self {
+            Self::Body => BODY,
+            Self::Small => SMALL,
+            Self::Title => TITLE,
+        }
+    }
+
+    /// Returns the width of a letter in pixels, spacing included.
+    pub const fn width(self) -> u32 {
+        self.packed()[0] as u32
+    }
+
+    /// Returns the height of a line in pixels, without spacing between lines.
+    pub const fn height(self) -> u32 {
+        self.packed()[1] as u32
+    }
+
+    const fn row_bytes(self) -> usize {
+        (self.width() as usize).div_ceil(2)
+    }
+
+    /// Returns the glyph of a character, or the sign that stands for those that the face lacks.
+    pub fn glyph(self, character: char) -> Glyph {
+        let code = character as usize;
+        let index = match code {
+            0x20..=0x7E => code - 0x20 + 1,
+            0xA0.. => code - 0xA0 + 96,
+            _ => 0,
+        };
+        let bytes = self.row_bytes() * self.height() as usize;
+        let at = |index: usize| {
+            let start = HEADER.checked_add(index.checked_mul(bytes)?)?;
+            self.packed().get(start..start.checked_add(bytes)?)
+        };
+        Glyph {
+            rows: at(index).or_else(|| at(0)).unwrap_or(&[]),
+            row_bytes: self.row_bytes(),
+        }
+    }
+}
+
+/// The picture of a letter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Glyph {
+    rows: &'static [u8],
+    row_bytes: usize,
+}
+
+impl Glyph {
+    /// Returns how much of a pixel the letter covers, in 15 parts; nothing outside of its box.
+    pub fn opacity(self, x: i32, y: i32) -> u8 {
+        let (Ok(x), Ok(y)) = (usize::try_from(x), usize::try_from(y)) else {
+            return 0;
+        };
+        if x / 2 >= self.row_bytes {
+            return 0;
+        }
+        let byte = self
+            .rows
+            .get(y * self.row_bytes + x / 2)
+            .copied()
+            .unwrap_or(0);
+        if x % 2 == 0 { byte >> 4 } else { byte & 15 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use std::collections::HashSet;
+    use std::vec::Vec;
+
+    const FACES: [(Face, char); 3] = [
+        (Face::Body, '\u{17F}'),
+        (Face::Small, '\u{FF}'),
+        (Face::Title, '~'),
+    ];
+
+    fn picture(face: Face, character: char) -> Vec<u8> {
+        let (width, height) = (face.width() as i32, face.height() as i32);
+        let places = (0..height).flat_map(|y| (0..width).map(move |x| (x, y)));
+        let glyph = face.glyph(character);
+        places.map(|(x, y)| glyph.opacity(x, y)).collect()
+    }
+
+    #[test]
+    fn every_face_holds_exactly_its_characters() {
+        for (face, last) in FACES {
+            let letters = (' '..='~').chain('\u{A0}'..=last).count();
+            let glyph = face.row_bytes() * face.height() as usize;
+            assert_eq!(
+                face.packed().len(),
+                HEADER + (letters + 1) * glyph,
+                "{face:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn letters_are_there_and_differ() {
+        for (face, last) in FACES {
+            let mut seen = HashSet::new();
+            for letter in ('!'..='~').chain('\u{A1}'..=last) {
+                // The soft hyphen is not seen.
+                if letter != '\u{AD}' {
+                    let picture = picture(face, letter);
+                    let darkest = picture.iter().max();
+                    assert!(darkest >= Some(&8), "{letter:?}: {darkest:?}");
+                    seen.insert(picture);
+                }
+            }
+            // A few look alike: macrons, for instance, and the long s.
+            let letters = ('!'..='~').chain('\u{A1}'..=last).count();
+            assert!(
+                seen.len() + 6 >= letters,
+                "{face:?}: {} of {letters}",
+                seen.len()
+            );
+        }
+    }
+
+    #[test]
+    fn what_the_face_lacks_is_shown_as_such() {
+        let stand_in = picture(Face::Body, '\u{FFFD}');
+        assert!(stand_in.iter().any(|&opacity| opacity > 0));
+        for missing in ['山', '\u{7F}', '\n', '\u{180}', char::MAX] {
+            assert_eq!(picture(Face::Body, missing), stand_in, "{missing:?}");
+        }
+        assert_eq!(picture(Face::Title, 'é'), stand_in_of(Face::Title));
+    }
+
+    fn stand_in_of(face: Face) -> Vec<u8> {
+        picture(face, '\u{FFFD}')
+    }
+
+    #[test]
+    fn nothing_is_seen_outside_of_the_box() {
+        let glyph = Face::Body.glyph('M');
+        for (x, y) in [
+            (-1, 5),
+            (5, -1),
+            (i32::MAX, 5),
+            (5, i32::MAX),
+            (12, 5),
+            (5, 24),
+        ] {
+            assert_eq!(glyph.opacity(x, y), 0, "{x}, {y}");
+        }
+    }
+}
