@@ -7,6 +7,11 @@
 //!          whoever has the sticks
 //! ```
 
+pub mod access;
+pub mod app;
 pub mod canvas;
 pub mod colour;
 pub mod font;
+pub mod keys;
+pub mod paint;
+pub mod screen;

@@ -150,7 +150,7 @@ impl DrawTarget for Canvas<'_> {
                 self.pair(last, y, |pair| pair.cover(colour, [15, 0]));
             }
             let line = y as usize * LINE_WORDS;
-            let whole = line + (first as usize).div_ceil(2)..line + (last as usize + 1) / 2;
+            let whole = line + (first as usize).div_ceil(2)..line + (last as usize).div_ceil(2);
             if let Some(words) = self.words.get_mut(whole) {
                 words.fill(Pair::of(colour).into_word());
             }
