@@ -37,6 +37,8 @@
 )]
 
 mod audit;
+mod cache;
+pub mod count;
 mod crash;
 pub mod dol;
 mod dolphin;
@@ -45,6 +47,7 @@ mod frames;
 mod machine;
 mod memory;
 mod outcome;
+mod plugin;
 mod process;
 mod qemu;
 mod qmp;
@@ -58,6 +61,8 @@ mod symbols;
 mod tools;
 
 pub use audit::{DmaAudit, Kind, MEM2, Violation};
+pub use cache::{CacheAudit, CacheRule, CacheViolation};
+pub use count::Window;
 pub use crash::Crash;
 pub use error::Error;
 pub use frames::{Frame, Level};

@@ -1,7 +1,7 @@
 //! A running emulator, and how it is followed to its end.
 
 use crate::{
-    DmaAudit, Emulator, Error, Frame, GuestMemory, Outcome, Qmp, Tools,
+    CacheAudit, DmaAudit, Emulator, Error, Frame, GuestMemory, Outcome, Qmp, Tools, count,
     dolphin::{self, Gecko},
     error::Context,
     frames::Decoder,
@@ -284,11 +284,21 @@ impl Machine {
         self.process.kill();
         let output = fs::read(self.folder.path().join("output")).context(|| "output".into())?;
         let output = String::from_utf8_lossy(&output).into_owned();
-        let log = fs::File::open(self.folder.path().join(qemu::LOG)).ok();
-        let log = log
-            .map(|log| DmaAudit::read(BufReader::new(log)))
-            .transpose();
+        let file = |name: &str| fs::File::open(self.folder.path().join(name)).map(BufReader::new);
+        let trace = || file(qemu::LOG);
+        let log = trace().ok().map(DmaAudit::read).transpose();
         let log = log.context(|| "trace".into())?.unwrap_or_default();
+        let cache = self.run.model_cache.then(|| CacheAudit::read(trace()?));
+        let cache = cache.transpose().context(|| "trace".into())?;
+        let windows = if self.run.count {
+            count::read(
+                file(qemu::COUNTS).context(|| "counts".into())?,
+                trace().context(|| "trace".into())?,
+            )
+            .context(|| "counts".into())?
+        } else {
+            Vec::new()
+        };
         let (status, lost) = match &self.memory {
             Some(memory) => (self.ring.status(memory)?, self.ring.lost(memory)?),
             None => (None, 0),
@@ -313,6 +323,8 @@ impl Machine {
                 malformed: self.decoder.malformed + gecko_malformed,
                 output,
                 log,
+                cache,
+                windows,
                 shim,
                 registers: self.registers.take(),
                 memory: self.memory.take(),

@@ -1,7 +1,8 @@
 //! How a run ended, whether that is a success, and a post-mortem if it is not.
 
 use crate::{
-    Crash, DmaAudit, Emulator, Error, Frame, GuestMemory, frames, run::Run, symbols::Symbols,
+    CacheAudit, Crash, DmaAudit, Emulator, Error, Frame, GuestMemory, Window, frames, run::Run,
+    symbols::Symbols,
 };
 use std::{fmt, process::ExitStatus, time::Duration};
 use wiistick::report::Event;
@@ -49,6 +50,11 @@ pub struct Outcome {
     pub complaints: Vec<String>,
     /// The controller's DMA, if the run was traced ([`Run::audit_dma`](crate::Run::audit_dma)).
     pub audit: Option<DmaAudit>,
+    /// What happened to cache lines, if the run had a cache ([`Run::model_cache`](crate::Run::model_cache)).
+    pub cache: Option<CacheAudit>,
+    /// What happened between the guest's marks, if that was counted
+    /// ([`Run::count_instructions`](crate::Run::count_instructions)).
+    pub windows: Vec<Window>,
     /// An unexpected exception or panic, symbolised.
     pub crash: Option<Crash>,
     /// Why the boot shim ended the run, other than by a crash.
@@ -70,6 +76,8 @@ pub(crate) struct Facts {
     pub malformed: usize,
     pub output: String,
     pub log: DmaAudit,
+    pub cache: Option<CacheAudit>,
+    pub windows: Vec<Window>,
     pub shim: Option<String>,
     pub registers: Option<String>,
     pub memory: Option<GuestMemory>,
@@ -121,6 +129,8 @@ impl Outcome {
             output: facts.output,
             complaints,
             audit: run.audit.then_some(facts.log),
+            cache: facts.cache,
+            windows: facts.windows,
             crash,
             shim,
             registers,
@@ -129,7 +139,8 @@ impl Outcome {
     }
 
     /// Why this is no success; empty if it is one. Success means: the guest ended by itself with status 0, the emulator
-    /// with exit status 0 and without complaints, the log came whole (if it was read) and could be decoded, and no DMA left MEM2.
+    /// with exit status 0 and without complaints, the log came whole (if it was read) and could be decoded, no DMA left
+    /// MEM2, and cache maintenance broke no rule.
     pub fn reasons(&self) -> Vec<String> {
         let mut reasons = Vec::new();
         if let Some(crash) = &self.crash {
@@ -187,6 +198,16 @@ impl Outcome {
                         .iter()
                         .map(|violation| format!("  {violation}")),
                 );
+            }
+        }
+        if let Some(cache) = &self.cache {
+            if cache.found > 0 {
+                reasons.push(format!("{} breaches of cache maintenance", cache.found));
+                let violations = cache.violations.iter();
+                reasons.extend(violations.map(|violation| format!("  {violation}")));
+            }
+            if !cache.complete && matches!(self.end, End::Exit(_)) {
+                reasons.push("the model of the cache did not see the end".to_owned());
             }
         }
         reasons

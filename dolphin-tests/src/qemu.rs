@@ -1,6 +1,6 @@
 //! QEMU's side: machine `40p` made Wii-shaped by the boot shim (reference: emulators, section 1).
 
-use crate::{Error, Tools, audit, dol, error::Context, memory::Piece, run::Run};
+use crate::{Error, Tools, audit, count, dol, error::Context, memory::Piece, plugin, run::Run};
 use std::{ffi::OsString, fs, os::fd::RawFd, path::Path, process::Command};
 
 /// Physical addresses at which the shim expects program and arguments, and leaves its report; contract with the
@@ -38,6 +38,9 @@ const fn module(link: &'static str, index: u32) -> Piece {
 
 /// Name of the file for trace and complaints in the folder of the run.
 pub(crate) const LOG: &str = "qemu.log";
+
+/// Name of the file of the counted instructions.
+pub(crate) const COUNTS: &str = "counts";
 
 /// The command line. QEMU starts stopped, so that nothing is missed while we attach.
 pub(crate) fn command(
@@ -121,6 +124,19 @@ pub(crate) fn command(
     }
     if run.audit {
         for event in audit::EVENTS {
+            command.args(["-trace", event]);
+        }
+    }
+    if run.model_cache {
+        command.args(plugin::CACHE.load(folder, "")?);
+    }
+    if run.count {
+        let elf = run.program.elf.as_deref().ok_or(Error::Unsupported(
+            "instructions are counted in programs whose ELF is there",
+        ))?;
+        let arguments = count::arguments(elf, &folder.join(COUNTS))?;
+        command.args(plugin::COUNT.load(folder, &arguments)?);
+        for event in count::EVENTS {
             command.args(["-trace", event]);
         }
     }

@@ -1,6 +1,6 @@
 //! Describes a run, and starts it.
 
-use crate::{Error, Failure, Machine, Outcome, Program, Tools};
+use crate::{Error, Failure, Machine, Outcome, Program, Tools, count};
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 /// Which emulator.
@@ -42,6 +42,8 @@ pub struct Run {
     pub(crate) gecko: bool,
     pub(crate) reader: bool,
     pub(crate) audit: bool,
+    pub(crate) model_cache: bool,
+    pub(crate) count: bool,
     pub(crate) qemu_arguments: Vec<OsString>,
     pub(crate) tolerated: Vec<String>,
 }
@@ -59,6 +61,8 @@ impl Run {
             gecko: false,
             reader: true,
             audit: false,
+            model_cache: false,
+            count: false,
             qemu_arguments: Vec::new(),
             tolerated: Vec::new(),
         }
@@ -119,6 +123,21 @@ impl Run {
     /// then makes the run fail.
     pub fn audit_dma(mut self) -> Self {
         self.audit = true;
+        self
+    }
+
+    /// Gives QEMU a model of a write-back data cache that knows nothing of DMA, over MEM2's cached view
+    /// ([`Outcome::cache`]), beside the audit of DMA. A breach of the rules of cache maintenance then makes the run fail. A
+    /// QEMU without plugins does not start.
+    pub fn model_cache(mut self) -> Self {
+        self.model_cache = true;
+        self.audit_dma()
+    }
+
+    /// Has QEMU count instructions, and what the controller does, between the guest's calls of [`count::BEGIN`] and
+    /// [`count::END`] ([`Outcome::windows`]). A program without these functions does not start.
+    pub fn count_instructions(mut self) -> Self {
+        self.count = true;
         self
     }
 

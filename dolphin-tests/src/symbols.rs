@@ -74,7 +74,7 @@ impl Symbols {
                 });
             }
         }
-        if let Some(name) = self.label(address) {
+        if let Some(name) = self.function(address) {
             match places.first_mut() {
                 None => places.push(Place {
                     function: name,
@@ -87,8 +87,8 @@ impl Symbols {
         places
     }
 
-    /// The last symbol up to an address of code, in the same section.
-    fn label(&self, address: u32) -> Option<String> {
+    /// Names the function that the code at `address` was compiled into: the last symbol up to there, in the same section.
+    pub fn function(&self, address: u32) -> Option<String> {
         let address = u64::from(address);
         let section = self
             .code
