@@ -2,7 +2,10 @@
 
 mod common;
 
-use common::{ENTRY, Guest, Image, sample::SECTORS};
+use common::{
+    guest::{ENTRY, Guest, Image},
+    sample::SECTORS,
+};
 use dolphin_tests::{DolphinCore, Emulator, End, Error, Failure, Machine, Run, Tools};
 use std::{
     io::{BufRead, BufReader},

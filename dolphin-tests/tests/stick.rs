@@ -1,45 +1,15 @@
 //! End to end: a stick image made by mtools, the firmware in QEMU, QEMU's own EHCI controller and stick. What the firmware
 //! says about the files must be what the host knows about them, and no DMA may leave MEM2.
 
-use dolphin_tests::{Emulator, Outcome, Run, StickImage, Tools, noise};
+mod common;
+
+use common::sticks::{events, image, tools, varied};
+use dolphin_tests::{Emulator, Outcome, Run, StickImage};
 use object::{Object, ObjectSymbol};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use tempfile::NamedTempFile;
 use wiistick::report::{Bounce, ControllerKind, Event, VolumeKind};
-
-fn tools() -> Tools {
-    Tools::from_env().unwrap_or_else(|error| panic!("{error}"))
-}
-
-fn image(stick: &StickImage) -> NamedTempFile {
-    let file = NamedTempFile::new().unwrap();
-    stick.write(file.path()).unwrap();
-    file
-}
-
-/// A stick with what a reader may get wrong: long names, empty files, file lengths around block, cluster, packet and
-/// transfer sizes, folders in folders.
-fn varied(fat_bits: u8) -> StickImage {
-    let mut stick = StickImage::new(fat_bits, if fat_bits == 32 { 64 } else { 24 })
-        .file("EMPTY", Vec::new())
-        .file("Ein längerer Name mit Umlauten.txt", noise("u", 4_321))
-        .file("a/b/c/d/e/f/deep.bin", noise("deep", 9_000))
-        .file("a/山と海.jpg", noise("m", 70_000))
-        .file("big.bin", noise("big", 3_000_001));
-    for length in [
-        1, 31, 32, 511, 512, 513, 2047, 2048, 2049, 16_384, 65_535, 65_536, 65_537,
-    ] {
-        let path = format!("lengths/{length} bytes.bin");
-        stick = stick.file(&path, noise(&path, length));
-    }
-    stick
-}
-
-fn events(outcome: &Outcome) -> Vec<Event<String>> {
-    let frames = outcome.frames.iter();
-    frames.filter_map(|frame| frame.event()).collect()
-}
 
 fn bounce(outcome: &Outcome) -> Bounce {
     let counters = events(outcome).into_iter().find_map(|event| match event {

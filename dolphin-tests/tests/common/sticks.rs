@@ -1,0 +1,38 @@
+//! Sticks, and what the firmware says about them.
+
+use dolphin_tests::{Outcome, StickImage, Tools, noise};
+use tempfile::NamedTempFile;
+use wiistick::report::Event;
+
+pub fn tools() -> Tools {
+    Tools::from_env().unwrap_or_else(|error| panic!("{error}"))
+}
+
+pub fn image(stick: &StickImage) -> NamedTempFile {
+    let file = NamedTempFile::new().unwrap();
+    stick.write(file.path()).unwrap();
+    file
+}
+
+/// A stick with what a reader may get wrong: long names, empty files, file lengths around block, cluster, packet and
+/// transfer sizes, folders in folders.
+pub fn varied(fat_bits: u8) -> StickImage {
+    let mut stick = StickImage::new(fat_bits, if fat_bits == 32 { 64 } else { 24 })
+        .file("EMPTY", Vec::new())
+        .file("Ein längerer Name mit Umlauten.txt", noise("u", 4_321))
+        .file("a/b/c/d/e/f/deep.bin", noise("deep", 9_000))
+        .file("a/山と海.jpg", noise("m", 70_000))
+        .file("big.bin", noise("big", 3_000_001));
+    for length in [
+        1, 31, 32, 511, 512, 513, 2047, 2048, 2049, 16_384, 65_535, 65_536, 65_537,
+    ] {
+        let path = format!("lengths/{length} bytes.bin");
+        stick = stick.file(&path, noise(&path, length));
+    }
+    stick
+}
+
+pub fn events(outcome: &Outcome) -> Vec<Event<String>> {
+    let frames = outcome.frames.iter();
+    frames.filter_map(|frame| frame.event()).collect()
+}
