@@ -66,12 +66,14 @@ pub(crate) fn arguments(elf: &Path, out: &Path) -> Result<String, Error> {
         let missing = || failed(format!("it has no function {name}, so nothing is counted"));
         symbol.map(|symbol| symbol.address()).ok_or_else(missing)
     };
+    let (begin, end) = (mark(BEGIN)?, mark(END)?);
+    if begin == end {
+        return Err(failed(format!("{BEGIN} and {END} are one function")));
+    }
     Ok(format!(
-        ",base={:x},words={},begin={:x},end={:x},out={}",
+        ",base={:x},words={},begin={begin:x},end={end:x},out={}",
         code.start,
         (code.end - code.start).div_ceil(4),
-        mark(BEGIN)?,
-        mark(END)?,
         out.display()
     ))
 }

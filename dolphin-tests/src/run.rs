@@ -1,6 +1,6 @@
 //! Describes a run, and starts it.
 
-use crate::{Error, Failure, Machine, Outcome, Program, Tools, count};
+use crate::{Error, Failure, Machine, Outcome, Program, Tools};
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 /// Which emulator.
@@ -134,8 +134,8 @@ impl Run {
         self.audit_dma()
     }
 
-    /// Has QEMU count instructions, and what the controller does, between the guest's calls of [`count::BEGIN`] and
-    /// [`count::END`] ([`Outcome::windows`]). A program without these functions does not start.
+    /// Has QEMU count instructions, and what the controller does, between the guest's calls of [`BEGIN`](crate::count::BEGIN) and
+    /// [`END`](crate::count::END) ([`Outcome::windows`]). A program without these functions does not start.
     pub fn count_instructions(mut self) -> Self {
         self.count = true;
         self
