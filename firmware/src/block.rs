@@ -28,6 +28,28 @@ pub trait BlockDevice {
     /// unspecified.
     async fn read(&mut self, first: u64, buffer: &mut [u8]) -> Result<(), BlockError>;
 
+    /// Writes `buffer.len() / block_size` blocks from `first` on. One call is one command to the
+    /// device, unless the device needed to be asked again.
+    ///
+    /// # Errors
+    /// Any [`BlockError`]. Its range is the one that was asked for; any part of it may then have
+    /// been written.
+    async fn write(&mut self, first: u64, buffer: &[u8]) -> Result<(), BlockError>;
+
+    /// Has the device bring everything that was written to its medium. A device that does not know
+    /// the command has nothing to bring there.
+    ///
+    /// # Errors
+    /// Any [`BlockError`]; its range is empty.
+    async fn flush(&mut self) -> Result<(), BlockError>;
+
+    /// Returns whether the device says that it is write-protected. One that does not say counts as
+    /// writable: writing then fails with [`Cause::WriteProtected`] at worst.
+    ///
+    /// # Errors
+    /// [`BlockError`] if the device is gone or does not answer; its range is empty.
+    async fn is_write_protected(&mut self) -> Result<bool, BlockError>;
+
     /// Returns what the device has done so far.
     fn counters(&self) -> Counters {
         Counters::default()
@@ -45,6 +67,18 @@ impl<D: BlockDevice> BlockDevice for &mut D {
 
     async fn read(&mut self, first: u64, buffer: &mut [u8]) -> Result<(), BlockError> {
         D::read(self, first, buffer).await
+    }
+
+    async fn write(&mut self, first: u64, buffer: &[u8]) -> Result<(), BlockError> {
+        D::write(self, first, buffer).await
+    }
+
+    async fn flush(&mut self) -> Result<(), BlockError> {
+        D::flush(self).await
+    }
+
+    async fn is_write_protected(&mut self) -> Result<bool, BlockError> {
+        D::is_write_protected(self).await
     }
 
     fn counters(&self) -> Counters {
@@ -83,6 +117,8 @@ pub struct BlockError {
 pub enum Cause {
     /// The medium does not give these blocks back (sense key 3).
     Medium(Sense),
+    /// The device is write-protected (sense key 7), or this program does not write to it.
+    WriteProtected,
     /// The device failed the command for another reason.
     Device(Sense),
     /// The medium is not there, or not ready even after waiting.
@@ -126,6 +162,7 @@ impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Medium(sense) => write!(f, "medium error ({sense})"),
+            Self::WriteProtected => f.write_str("the device is write-protected"),
             Self::Device(sense) => write!(f, "the device failed the command ({sense})"),
             Self::NotReady(sense) => write!(f, "the medium is not ready ({sense})"),
             Self::Timeout => f.write_str("the device did not answer in time"),
@@ -160,7 +197,11 @@ impl BlockError {
     pub fn is_local(&self) -> bool {
         matches!(
             self.cause,
-            Cause::Medium(_) | Cause::Device(_) | Cause::OutOfRange | Cause::Unaligned
+            Cause::Medium(_)
+                | Cause::WriteProtected
+                | Cause::Device(_)
+                | Cause::OutOfRange
+                | Cause::Unaligned
         )
     }
 }

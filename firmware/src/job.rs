@@ -87,7 +87,7 @@ struct Level {
 /// What a job needs for one stick at a time.
 pub struct Job<'a, S> {
     /// Receives the records.
-    pub sink: &'a mut S,
+    pub sink: S,
     /// The application's buffer for file contents: one command fills at most all of it. At least
     /// one cache line; whole blocks are best.
     pub buffer: &'a mut [u8],
@@ -137,7 +137,7 @@ impl<S: Sink> Job<'_, S> {
             report: Reporter {
                 stick: identity.stick,
                 volume: None,
-                sink: &mut *self.sink,
+                sink: &mut self.sink,
                 first_error,
                 errors: 0,
             },

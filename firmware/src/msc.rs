@@ -14,13 +14,17 @@ use embassy_usb_host::class::msc::{
 use embassy_usb_host::handler::EnumerationInfo;
 
 use crate::block::{BlockDevice, BlockError, Cause, Counters, Sense, check_range, is_block_size};
-use crate::watch::{Tally, Watched};
+use crate::watch::{TRANSFER_TIMEOUT, Tally, Watched};
 
 /// Longest time that a unit may take to become ready.
 pub const READY_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Longest time that a unit without a medium is given to find one.
 pub const NO_MEDIUM_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Longest time that a transfer of a command that writes may take: sticks make room in their flash
+/// before they take more.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Time between two questions whether a unit is ready.
 const READY_INTERVAL: Duration = Duration::from_millis(100);
@@ -36,11 +40,14 @@ mod sense {
     pub const MEDIUM_ERROR: u8 = 0x3;
     pub const ILLEGAL_REQUEST: u8 = 0x5;
     pub const UNIT_ATTENTION: u8 = 0x6;
+    pub const DATA_PROTECT: u8 = 0x7;
     pub const ABORTED_COMMAND: u8 = 0xB;
     /// With UNIT ATTENTION: the medium may have been changed.
     pub const CODE_MEDIUM_CHANGED: u8 = 0x28;
     /// With NOT READY: there is no medium.
     pub const CODE_NO_MEDIUM: u8 = 0x3A;
+    /// With NOT READY: code and qualifier of a unit that waits for START STOP UNIT.
+    pub const START_NEEDED: (u8, u8) = (0x04, 0x02);
 }
 
 /// Why a device cannot be used as a stick.
@@ -154,14 +161,14 @@ impl<'t, 'd: 't, A: UsbHostAllocator<'d> + 't> MassStorage<'t, 'd, A> {
         }
         let (block_size, blocks) = (size, capacity.block_count);
         Ok(Unit {
+            device: &self.device,
             lun,
             tally: self.tally,
             vendor,
             product,
             block_size,
             blocks,
-            bytes_read: 0,
-            read_us: 0,
+            counters: Counters::default(),
         })
     }
 
@@ -193,13 +200,24 @@ impl<'t, 'd: 't, A: UsbHostAllocator<'d> + 't> MassStorage<'t, 'd, A> {
                     key: sense::ILLEGAL_REQUEST,
                     ..
                 }) => return Ok(()),
-                Cause::NotReady(Sense { code, .. }) => {
+                Cause::NotReady(Sense {
+                    code, qualifier, ..
+                }) => {
                     let limit = match code {
                         sense::CODE_NO_MEDIUM => NO_MEDIUM_TIMEOUT,
                         _ => READY_TIMEOUT,
                     };
                     if started.elapsed() >= limit {
                         return Err(failure);
+                    }
+                    if (code, qualifier) == sense::START_NEEDED {
+                        /// START, and answer at once (SBC-3, section 5.19).
+                        const START_UNIT: [u8; 6] = [0x1B, 1, 0, 0, 1, 0];
+                        // If it fails, the next question says why.
+                        let _ = self
+                            .device
+                            .command(lun.lun(), &START_UNIT, DataDir::None)
+                            .await;
                     }
                 }
                 Cause::Device(Sense {
@@ -215,14 +233,15 @@ impl<'t, 'd: 't, A: UsbHostAllocator<'d> + 't> MassStorage<'t, 'd, A> {
 
 /// A logical unit whose medium is ready: a stick.
 pub struct Unit<'s, 't, 'd: 't, A: UsbHostAllocator<'d>> {
+    device: &'s MscDevice<'t, Watched<'t, 'd, A>>,
     lun: MscLun<'s, 't, Watched<'t, 'd, A>>,
     tally: &'t Tally,
     vendor: Text,
     product: Text,
     block_size: u32,
     blocks: u64,
-    bytes_read: u64,
-    read_us: u64,
+    /// All but the number of commands, which the tally knows.
+    counters: Counters,
 }
 
 impl<'d, A: UsbHostAllocator<'d>> Unit<'_, '_, 'd, A> {
@@ -252,11 +271,11 @@ impl<'d, A: UsbHostAllocator<'d>> BlockDevice for Unit<'_, '_, 'd, A> {
         loop {
             let (started, received) = (Instant::now(), self.tally.received());
             let result = self.lun.read_blocks(first, buffer).await;
-            self.read_us += started.elapsed().as_micros();
+            self.counters.read_us += started.elapsed().as_micros();
             let cause = match result {
                 // What the stick says it sent does not count: what arrived does.
                 Ok(()) if self.tally.received() - received == buffer.len() as u64 => {
-                    self.bytes_read += buffer.len() as u64;
+                    self.counters.bytes_read += buffer.len() as u64;
                     return Ok(());
                 }
                 Ok(()) => Cause::Protocol("it sent less than it was asked for"),
@@ -272,13 +291,102 @@ impl<'d, A: UsbHostAllocator<'d>> BlockDevice for Unit<'_, '_, 'd, A> {
         }
     }
 
+    async fn write(&mut self, first: u64, buffer: &[u8]) -> Result<(), BlockError> {
+        let blocks = check_range(self.block_size, self.blocks, first, buffer.len())?;
+        let mut attempt = 1;
+        loop {
+            let started = Instant::now();
+            self.tally.set_patience(WRITE_TIMEOUT);
+            let result = self.lun.write_blocks(first, buffer).await;
+            self.tally.set_patience(TRANSFER_TIMEOUT);
+            self.counters.write_us += started.elapsed().as_micros();
+            let cause = match result {
+                Ok(()) => {
+                    self.counters.bytes_written += buffer.len() as u64;
+                    return Ok(());
+                }
+                Err(error) => cause(&error),
+            };
+            retry(&mut attempt, cause)
+                .await
+                .map_err(|cause| BlockError {
+                    block: first,
+                    blocks,
+                    cause,
+                })?;
+        }
+    }
+
+    async fn flush(&mut self) -> Result<(), BlockError> {
+        let mut attempt = 1;
+        loop {
+            let started = Instant::now();
+            self.tally.set_patience(WRITE_TIMEOUT);
+            let result = self.lun.flush().await;
+            self.tally.set_patience(TRANSFER_TIMEOUT);
+            self.counters.write_us += started.elapsed().as_micros();
+            let cause = match result.as_ref().map_err(cause) {
+                // The command is optional for sticks without a cache.
+                Ok(())
+                | Err(Cause::Device(Sense {
+                    key: sense::ILLEGAL_REQUEST,
+                    ..
+                })) => return Ok(()),
+                Err(cause) => cause,
+            };
+            retry(&mut attempt, cause).await.map_err(no_blocks)?;
+        }
+    }
+
+    async fn is_write_protected(&mut self) -> Result<bool, BlockError> {
+        /// All pages, with the length that other systems ask for: some sticks know no other.
+        const MODE_SENSE: [u8; 6] = [0x1A, 0, 0x3F, 0, 192, 0];
+        /// Length of the header, and the bit of its third byte (SPC-3, section 7.4.3; SBC-3, 6.3.1).
+        const HEADER: usize = 4;
+        const WRITE_PROTECTED: u8 = 0x80;
+        let mut data = [0; 192];
+        let mut attempt = 1;
+        loop {
+            let received = self.tally.received();
+            let command = DataDir::In(&mut data);
+            let failure = match self
+                .device
+                .command(self.lun.lun(), &MODE_SENSE, command)
+                .await
+            {
+                Ok(CommandOutcome::Ok { .. }) => {
+                    let whole = self.tally.received() - received >= HEADER as u64;
+                    return Ok(whole && data[2] & WRITE_PROTECTED != 0);
+                }
+                Ok(CommandOutcome::Failed { .. }) => match self.lun.request_sense().await {
+                    Ok(data) => scsi(data),
+                    Err(error) => cause(&error),
+                },
+                Err(error) => cause(&error),
+            };
+            match retry(&mut attempt, failure).await {
+                Ok(()) => {}
+                // The command is optional.
+                Err(Cause::Device(_) | Cause::Protocol(_)) => return Ok(false),
+                Err(cause) => return Err(no_blocks(cause)),
+            }
+        }
+    }
+
     fn counters(&self) -> Counters {
         Counters {
             commands: self.tally.commands(),
-            bytes_read: self.bytes_read,
-            read_us: self.read_us,
-            ..Counters::default()
+            ..self.counters
         }
+    }
+}
+
+/// An error that is about no blocks.
+fn no_blocks(cause: Cause) -> BlockError {
+    BlockError {
+        block: 0,
+        blocks: 0,
+        cause,
     }
 }
 
@@ -297,7 +405,7 @@ async fn retry(attempt: &mut u32, failure: Cause) -> Result<(), Cause> {
         Cause::Timeout | Cause::Protocol(_) | Cause::Transfer(_) => true,
         // The disk finds out which block it is; asking again takes sticks seconds.
         Cause::Medium(_) => false,
-        Cause::Gone | Cause::OutOfRange | Cause::Unaligned => false,
+        Cause::Gone | Cause::WriteProtected | Cause::OutOfRange | Cause::Unaligned => false,
     };
     if !hopeful || *attempt >= ATTEMPTS {
         return Err(failure);
@@ -318,6 +426,7 @@ fn scsi(data: SenseData) -> Cause {
     match sense.key {
         sense::MEDIUM_ERROR => Cause::Medium(sense),
         sense::NOT_READY => Cause::NotReady(sense),
+        sense::DATA_PROTECT => Cause::WriteProtected,
         _ => Cause::Device(sense),
     }
 }

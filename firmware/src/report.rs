@@ -8,6 +8,7 @@
 //! allocator. The host deserialises `Event<String>`; `Event<&str>` cannot be deserialised from a
 //! string that contains JSON escapes.
 
+use core::cell::RefCell;
 use core::fmt;
 
 use serde::de::{self, Deserializer, Visitor};
@@ -402,6 +403,22 @@ impl<S: Serialize> Event<S> {
 pub trait Sink {
     /// Takes note of an event.
     fn event(&mut self, event: &Event<&str>);
+}
+
+impl<S: Sink + ?Sized> Sink for &mut S {
+    fn event(&mut self, event: &Event<&str>) {
+        S::event(self, event);
+    }
+}
+
+/// A sink that several jobs share.
+impl<S: Sink> Sink for &RefCell<S> {
+    /// Passes the event on. An event that the sink itself causes while it takes another is dropped.
+    fn event(&mut self, event: &Event<&str>) {
+        if let Ok(mut sink) = self.try_borrow_mut() {
+            sink.event(event);
+        }
+    }
 }
 
 /// Sends events as log messages.

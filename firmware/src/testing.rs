@@ -23,10 +23,21 @@ pub struct RamStick {
     pub claims: Option<u64>,
     /// Every read: first block and number of blocks.
     pub reads: Vec<(u64, u64)>,
+    /// Every write: first block and number of blocks.
+    pub writes: Vec<(u64, u64)>,
+    /// Number of flushes.
+    pub flushes: usize,
     /// Blocks that give a medium error.
     pub bad: BTreeSet<u64>,
     /// Number of reads after which the stick is gone.
     pub gone_after: Option<usize>,
+    /// Number of blocks after which power fails: the rest of that write is not written, and the
+    /// stick is gone.
+    pub power_for: Option<u64>,
+    /// Whether the stick refuses to be written, and whether it says so.
+    pub protected: Option<bool>,
+    /// Blocks really there: those beyond are mapped onto them, as on a stick that lies.
+    pub real_blocks: Option<u64>,
 }
 
 impl RamStick {
@@ -36,9 +47,29 @@ impl RamStick {
             data,
             claims: None,
             reads: vec![],
+            writes: vec![],
+            flushes: 0,
             bad: BTreeSet::new(),
             gone_after: None,
+            power_for: None,
+            protected: None,
+            real_blocks: None,
         }
+    }
+
+    fn gone(&self) -> bool {
+        self.gone_after
+            .is_some_and(|reads| self.reads.len() > reads)
+            || self.power_for == Some(0)
+    }
+
+    /// Where the bytes of a block are in `data`.
+    fn place(&self, block: u64) -> usize {
+        let block = match self.real_blocks {
+            Some(real) => block % real,
+            None => block,
+        };
+        block as usize * self.block_size as usize
     }
 }
 
@@ -64,10 +95,7 @@ impl BlockDevice for RamStick {
                 cause,
             })
         };
-        if self
-            .gone_after
-            .is_some_and(|reads| self.reads.len() > reads)
-        {
+        if self.gone() {
             return fail(Cause::Gone);
         }
         let sense = Sense {
@@ -78,17 +106,79 @@ impl BlockDevice for RamStick {
         if self.bad.range(first..first + blocks).next().is_some() {
             return fail(Cause::Medium(sense));
         }
-        let start = first as usize * self.block_size as usize;
-        match self.data.get(start..start + buffer.len()) {
-            Some(data) => buffer.copy_from_slice(data),
-            None => return fail(Cause::Medium(sense)),
+        for (block, part) in (first..).zip(buffer.chunks_exact_mut(self.block_size as usize)) {
+            let start = self.place(block);
+            match self.data.get(start..start + part.len()) {
+                Some(data) => part.copy_from_slice(data),
+                None => return fail(Cause::Medium(sense)),
+            }
         }
         Ok(())
     }
 
+    async fn write(&mut self, first: u64, buffer: &[u8]) -> Result<(), BlockError> {
+        let blocks = check_range(self.block_size, self.blocks(), first, buffer.len())?;
+        self.writes.push((first, blocks));
+        let fail = |cause| {
+            Err(BlockError {
+                block: first,
+                blocks,
+                cause,
+            })
+        };
+        if self.gone() {
+            return fail(Cause::Gone);
+        }
+        if self.protected.is_some() {
+            return fail(Cause::WriteProtected);
+        }
+        let sense = Sense {
+            key: 3,
+            code: 0x0C,
+            qualifier: 0,
+        };
+        if self.bad.range(first..first + blocks).next().is_some() {
+            return fail(Cause::Medium(sense));
+        }
+        for (block, part) in (first..).zip(buffer.chunks_exact(self.block_size as usize)) {
+            if let Some(power) = &mut self.power_for {
+                if *power == 0 {
+                    return fail(Cause::Gone);
+                }
+                *power -= 1;
+            }
+            let start = self.place(block);
+            match self.data.get_mut(start..start + part.len()) {
+                Some(data) => data.copy_from_slice(part),
+                None => return fail(Cause::Medium(sense)),
+            }
+        }
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> Result<(), BlockError> {
+        self.flushes += 1;
+        match self.gone() {
+            true => Err(BlockError {
+                block: 0,
+                blocks: 0,
+                cause: Cause::Gone,
+            }),
+            false => Ok(()),
+        }
+    }
+
+    async fn is_write_protected(&mut self) -> Result<bool, BlockError> {
+        Ok(self.protected == Some(true))
+    }
+
     fn counters(&self) -> Counters {
+        let size = u64::from(self.block_size);
+        let sum = |list: &[(u64, u64)]| list.iter().map(|(_, blocks)| blocks * size).sum();
         Counters {
-            commands: self.reads.len() as u64,
+            commands: (self.reads.len() + self.writes.len() + self.flushes) as u64,
+            bytes_read: sum(&self.reads),
+            bytes_written: sum(&self.writes),
             ..Counters::default()
         }
     }

@@ -25,11 +25,17 @@ const CBW_LENGTH: usize = 31;
 /// Length of a command status wrapper (Bulk-Only Transport, section 5.2).
 const CSW_LENGTH: usize = 13;
 
-/// What went through the pipes of one device.
-#[derive(Default)]
+/// What went through the pipes of one device, and how long a transfer may take on them.
 pub struct Tally {
     commands: Cell<u64>,
     received: Cell<u64>,
+    patience: Cell<Duration>,
+}
+
+impl Default for Tally {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Tally {
@@ -38,7 +44,13 @@ impl Tally {
         Self {
             commands: Cell::new(0),
             received: Cell::new(0),
+            patience: Cell::new(TRANSFER_TIMEOUT),
         }
+    }
+
+    /// Sets the longest time that one transfer may take from now on; [`TRANSFER_TIMEOUT`] at first.
+    pub fn set_patience(&self, patience: Duration) {
+        self.patience.set(patience);
     }
 
     /// Returns the number of command block wrappers sent.
@@ -104,8 +116,11 @@ pub struct WatchedPipe<'t, P> {
     tally: &'t Tally,
 }
 
-async fn within<T>(transfer: impl Future<Output = Result<T, PipeError>>) -> Result<T, PipeError> {
-    with_timeout(TRANSFER_TIMEOUT, transfer)
+async fn within<T>(
+    tally: &Tally,
+    transfer: impl Future<Output = Result<T, PipeError>>,
+) -> Result<T, PipeError> {
+    with_timeout(tally.patience.get(), transfer)
         .await
         .unwrap_or(Err(PipeError::Timeout))
 }
@@ -116,7 +131,7 @@ impl<T: pipe::Type, D: pipe::Direction, P: UsbPipe<T, D>> UsbPipe<T, D> for Watc
         T: pipe::IsControl,
         D: pipe::IsIn,
     {
-        within(self.pipe.control_in(setup, buffer)).await
+        within(self.tally, self.pipe.control_in(setup, buffer)).await
     }
 
     async fn control_out(&mut self, setup: &[u8; 8], buffer: &[u8]) -> Result<(), PipeError>
@@ -124,7 +139,7 @@ impl<T: pipe::Type, D: pipe::Direction, P: UsbPipe<T, D>> UsbPipe<T, D> for Watc
         T: pipe::IsControl,
         D: pipe::IsOut,
     {
-        within(self.pipe.control_out(setup, buffer)).await
+        within(self.tally, self.pipe.control_out(setup, buffer)).await
     }
 
     async fn request_in(&mut self, buffer: &mut [u8]) -> Result<usize, PipeError>
@@ -132,7 +147,7 @@ impl<T: pipe::Type, D: pipe::Direction, P: UsbPipe<T, D>> UsbPipe<T, D> for Watc
         D: pipe::IsIn,
     {
         let is_status = buffer.len() == CSW_LENGTH;
-        let received = within(self.pipe.request_in(buffer)).await?;
+        let received = within(self.tally, self.pipe.request_in(buffer)).await?;
         if !is_status {
             self.tally.received.update(|sum| sum + received as u64);
         }
@@ -146,7 +161,7 @@ impl<T: pipe::Type, D: pipe::Direction, P: UsbPipe<T, D>> UsbPipe<T, D> for Watc
         if buffer.len() == CBW_LENGTH && buffer.starts_with(CBW_SIGNATURE) {
             self.tally.commands.update(|count| count + 1);
         }
-        within(self.pipe.request_out(buffer, end)).await
+        within(self.tally, self.pipe.request_out(buffer, end)).await
     }
 
     fn set_timeout(&mut self, timeout: TimeoutConfig)

@@ -9,6 +9,7 @@ pub mod time;
 pub mod usb;
 
 mod backtrace;
+pub mod bays;
 mod crash;
 mod logger;
 

@@ -1,6 +1,6 @@
-//! The controller, its memory and the job's buffers on this machine.
+//! The EHCI controller on this machine, and the job over the sticks on it.
 
-use core::cell::UnsafeCell;
+use core::pin::pin;
 use core::ptr::NonNull;
 
 use ehci::embassy::UsbHost;
@@ -11,17 +11,12 @@ use hollywood_pac::lowmem::LowMemory;
 use mem2_dma::{Constraints, Mem2, Pool};
 use static_cell::StaticCell;
 
-use super::{dma, emit, time};
-use crate::job::{Job, Workspace};
-use crate::report::{Bounce, ControllerKind, Event, RegisterOrder, Sink};
+use super::{bays, dma, emit};
+use crate::report::{Bounce, ControllerKind, Event, RegisterOrder};
 use crate::sticks::{self, Totals};
 
 /// The EHCI controller's registers through the uncached view (hardware notes, section 3.1).
 const EHCI: NonNull<u32> = NonNull::new(0xCD04_0000 as *mut u32).expect("not null");
-
-/// Bytes of a file that one command reads at most.
-const BUFFER_BYTES: usize = 128 * 1024;
-const CACHE_BYTES: usize = 64 * 1024;
 
 /// Why there is nothing to report.
 #[derive(Debug)]
@@ -54,7 +49,7 @@ struct Machine {
 
 impl Platform for Machine {
     fn now_us(&self) -> u64 {
-        time::now_us()
+        super::time::now_us()
     }
 
     /// Port 2 of a Wii holds Bluetooth, which stays with its companion (hardware notes, section 3.6).
@@ -63,22 +58,6 @@ impl Platform for Machine {
         !self.hollywood || port != 2
     }
 }
-
-/// Sends every record to the log.
-struct Log;
-
-impl Sink for Log {
-    fn event(&mut self, event: &Event<&str>) {
-        emit(event);
-    }
-}
-
-/// A buffer of the application. It lies in MEM1: the controller never sees it.
-#[repr(C, align(32))]
-struct Buffer<const N: usize>(UnsafeCell<[u8; N]>);
-
-// SAFETY: handed out once, by `read_sticks`.
-unsafe impl<const N: usize> Sync for Buffer<N> {}
 
 /// Reads every stick, through bounce memory in MEM2.
 ///
@@ -98,9 +77,6 @@ pub fn read_sticks_through(
     constraints: Constraints,
 ) -> Result<Totals, UsbError> {
     static BUS: StaticCell<BusState> = StaticCell::new();
-    static WORK: StaticCell<Workspace> = StaticCell::new();
-    static BUFFER: Buffer<BUFFER_BYTES> = Buffer(UnsafeCell::new([0; BUFFER_BYTES]));
-    static CACHE: Buffer<CACHE_BYTES> = Buffer(UnsafeCell::new([0; CACHE_BYTES]));
 
     // SAFETY: the address is mapped uncached on every machine that this program runs on, and one
     // read of it does no harm where no controller is: Dolphin answers with all ones.
@@ -127,18 +103,13 @@ pub fn read_sticks_through(
     });
 
     let usb = UsbHost::new(controller);
-    let mut job = Job {
-        sink: &mut Log,
-        // SAFETY: this function runs once (the cells above see to that), so this is the only
-        // reference.
-        buffer: unsafe { &mut *BUFFER.0.get() },
-        // SAFETY: as above.
-        cache: unsafe { &mut *CACHE.0.get() },
-        work: WORK.init_with(Workspace::new),
-        clock: time::now_us,
-    };
+    let jobs = bays::jobs();
     let state = BUS.init_with(BusState::new);
-    let totals = embassy_futures::block_on(sticks::read_all(&usb, state, &mut job));
+    let totals = {
+        // Pinned, not moved: it is large.
+        let run = pin!(sticks::run_all(usb.controller(), state, jobs, bays::Log));
+        embassy_futures::block_on(run)
+    };
     let stopped = usb.host().with(Ehci::stop);
     drop(usb);
     report_pool(pool);

@@ -1,0 +1,51 @@
+//! The memory of the jobs, and the log as their sink.
+
+use static_cell::ConstStaticCell;
+
+use super::{emit, time};
+use crate::disk::{LINE, MAX_LINES};
+use crate::job::{Job, Workspace};
+use crate::report::{Event, Sink};
+use crate::sticks::BAYS;
+
+/// Bytes of a file that one command moves at most.
+const BUFFER_BYTES: usize = 128 * 1024;
+
+/// Buffers of one job. They lie in MEM1: the controller never sees them.
+#[repr(C, align(32))]
+struct Buffers {
+    files: [u8; BUFFER_BYTES],
+    cache: [u8; MAX_LINES * LINE],
+    work: Workspace,
+}
+
+/// Sends every record to the log.
+#[derive(Clone, Copy)]
+pub struct Log;
+
+impl Sink for Log {
+    fn event(&mut self, event: &Event<&str>) {
+        emit(event);
+    }
+}
+
+/// Returns a job for each bay. The first call takes the memory.
+///
+/// # Panics
+/// At the second call.
+pub fn jobs() -> [Job<'static, Log>; BAYS] {
+    const EMPTY: Buffers = Buffers {
+        files: [0; BUFFER_BYTES],
+        cache: [0; MAX_LINES * LINE],
+        work: Workspace::new(),
+    };
+    // Made by the linker: too large for a stack.
+    static BUFFERS: ConstStaticCell<[Buffers; BAYS]> = ConstStaticCell::new([EMPTY; BAYS]);
+    BUFFERS.take().each_mut().map(|buffers| Job {
+        sink: Log,
+        buffer: &mut buffers.files,
+        cache: &mut buffers.cache,
+        work: &mut buffers.work,
+        clock: time::now_us,
+    })
+}
