@@ -23,6 +23,9 @@ Usage: cargo xtask COMMAND
              --program NAME            boots another image, selftest for instance (default: boot)
              --argument TEXT           hands it to the program; several times: several
   test     runs every test, in layers; --quick: host tests only
+  bench    measures: a table, plots in target/bench, exit status 1 beyond a limit
+             --only PREFIX             figures whose names begin so
+             --report FILE             writes the figures as JSON
   build    makes target/dol/boot.dol and boot.elf
   dist     makes target/dist/wiistick-VERSION.zip for the SD card of a console
   send     builds boot.dol and starts it on a console in the same network, on which the Homebrew
@@ -32,8 +35,8 @@ Usage: cargo xtask COMMAND
   doctor   shows what is installed, what is missing and what installs it
   help     prints this
 
-run, test, build, dist and send install what they need on Debian and Ubuntu, as root; else they print
-the command.
+run, test, bench, build, dist and send install what they need on Debian and Ubuntu, as root; else they
+print the command.
 ";
 
 /// A command with its options.
@@ -58,6 +61,13 @@ pub enum Action {
     Test {
         /// Host tests only.
         quick: bool,
+    },
+    /// Measures.
+    Bench {
+        /// What the figures' names begin with.
+        only: String,
+        /// Where the report goes.
+        report: Option<PathBuf>,
     },
     /// Boots the image.
     Run(RunOptions),
@@ -112,6 +122,10 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Action> {
     };
     let mut action = match verb.as_str() {
         "help" => Action::Help,
+        "bench" => Action::Bench {
+            only: String::new(),
+            report: None,
+        },
         "build" => Action::Build,
         "dist" => Action::Dist,
         "send" => Action::Send {
@@ -130,6 +144,10 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Action> {
         match (&mut action, argument) {
             (_, Long("help") | Short('h')) => return Ok(Action::Help),
             (Action::Test { quick }, Long("quick")) => *quick = true,
+            (Action::Bench { only, .. }, Long("only")) => *only = parser.value()?.string()?,
+            (Action::Bench { report, .. }, Long("report")) => {
+                *report = Some(parser.value()?.into());
+            }
             (Action::Run(options), Long("emulator")) => {
                 options.emulator = emulator(&parser.value()?.string()?)?;
             }
@@ -219,6 +237,18 @@ mod tests {
         let error = format!("{:#}", parsed("send").unwrap_err());
         assert!(error.contains("send HOST"), "{error}");
         assert!(parsed("send a b").is_err());
+    }
+
+    #[test]
+    fn bench_takes_a_prefix_and_a_report() {
+        let expected = Action::Bench {
+            only: "bounce.insns".into(),
+            report: Some("b.json".into()),
+        };
+        assert_eq!(
+            parsed("bench --only bounce.insns --report b.json").unwrap(),
+            expected
+        );
     }
 
     #[test]

@@ -214,7 +214,7 @@ fn big_endian(workspace: &Workspace) -> Result<Tests> {
 fn firmware_packages(workspace: &Workspace) -> Result<Vec<Package>> {
     let mut packages = workspace.packages()?;
     packages.retain(|package| {
-        !["xtask", "dolphin-tests"]
+        !["xtask", "dolphin-tests", "benches"]
             .iter()
             .any(|folder| package.folder.starts_with(workspace.root.join(folder)))
     });

@@ -1,5 +1,6 @@
 //! `cargo xtask`: the one command line of the project.
 
+mod bench;
 mod book;
 mod cli;
 mod dist;
@@ -72,6 +73,9 @@ fn perform(action: Action) -> Result<bool> {
             send::boot_image(&workspace, &host)?;
         }
         Action::Test { quick } => return layers::run(&workspace, quick),
+        Action::Bench { only, report } => {
+            return bench::run(&workspace, &only, report.as_deref());
+        }
         Action::Run(options) => return run::run(&workspace, &options),
     }
     Ok(true)

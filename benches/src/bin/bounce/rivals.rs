@@ -1,9 +1,9 @@
-//! What one would take instead for a pool, behind one interface; and the policy of Linux, to see that the streams are as hard as the reference's.
+//! What one would take instead for a pool, behind one interface; and the policy of Linux, to see that the streams are as hard as they should be.
 
 use std::alloc::Layout;
 use std::ptr::NonNull;
 
-use mem2_dma::{Handle, Table};
+use mem2_dma::{Placed, Table};
 
 use crate::OWNER;
 
@@ -12,14 +12,18 @@ pub trait Rival {
     fn name(&self) -> &'static str;
     fn map(&mut self, len: u32) -> Option<Address>;
     fn unmap(&mut self, address: Address);
-    /// Bytes of bookkeeping, or 0 if it is kept in the pool itself, where it shares cache lines with the device.
-    fn metadata(&self) -> usize;
+    /// Bytes of bookkeeping outside the pool, for so many mappings. The rest of it is in the pool, in cache lines that the device writes.
+    fn metadata(&self, mappings: usize) -> usize;
+    /// Returns whether there is a free run of that length, as far as this rival can be asked.
+    fn has_room(&self, _: u32) -> bool {
+        false
+    }
 }
 
 /// What was granted, in the terms of whoever granted it.
 #[derive(Clone, Copy)]
 pub enum Address {
-    Handle(Handle),
+    Placed(Placed, u32),
     Pointer(NonNull<u8>, Layout),
     Run(usize, usize),
 }
@@ -27,42 +31,74 @@ pub enum Address {
 /// All of them, with pools of their own.
 pub fn all(bytes: u32) -> Vec<Box<dyn Rival>> {
     vec![
-        Box::new(Ours::<2048>(
-            crate::table::<512>(bytes as usize / 512),
-            "mem2-dma-512",
-        )),
-        Box::new(Ours::<2048>(
-            crate::table::<2048>(bytes as usize / 2048),
-            "mem2-dma-2048",
-        )),
+        Box::new(Ours::<512>::new(bytes, "mem2-dma-512")),
+        Box::new(Ours::<2048>::new(bytes, "mem2-dma-2048")),
         Box::new(Buddy::new(bytes)),
         Box::new(Tlsf::new(bytes)),
         Box::new(Talc::new(bytes)),
         Box::new(LinkedList::new(bytes)),
-        Box::new(NextFit::new(bytes)),
     ]
 }
 
-struct Ours<const SLOT: usize>(Table<'static>, &'static str);
+/// A table in slots of `SLOT` bytes, and which slots it should hold to be taken.
+pub struct Ours<const SLOT: usize> {
+    table: Table<'static>,
+    name: &'static str,
+    free: Option<Vec<bool>>,
+}
+
+impl<const SLOT: usize> Ours<SLOT> {
+    fn new(bytes: u32, name: &'static str) -> Self {
+        let table = crate::table::<SLOT>(bytes as usize / SLOT);
+        let free = None;
+        Self { table, name, free }
+    }
+
+    /// The same, checked.
+    pub fn checked(bytes: u32) -> Self {
+        let free = Some(vec![true; bytes as usize / SLOT]);
+        Self {
+            free,
+            ..Self::new(bytes, "checked")
+        }
+    }
+
+    fn mark(&mut self, placed: Placed, len: u32, free: bool) {
+        if let Some(slots) = &mut self.free {
+            let start = placed.offset as usize / SLOT;
+            let run = &mut slots[start..start + (len as usize).div_ceil(SLOT)];
+            assert!(run.iter().all(|slot| *slot != free));
+            run.fill(free);
+        }
+    }
+}
 
 impl<const SLOT: usize> Rival for Ours<SLOT> {
     fn name(&self) -> &'static str {
-        self.1
+        self.name
     }
     fn map(&mut self, len: u32) -> Option<Address> {
-        self.0
-            .map_single(len, &OWNER)
-            .ok()
-            .map(|placed| Address::Handle(placed.handle))
+        let placed = self.table.map_single(len, &OWNER).ok()?;
+        self.mark(placed, len, false);
+        Some(Address::Placed(placed, len))
     }
     fn unmap(&mut self, address: Address) {
-        if let Address::Handle(handle) = address {
-            self.0.unmap_single(handle).unwrap();
+        if let Address::Placed(placed, len) = address {
+            self.table.unmap_single(placed.handle).unwrap();
+            self.mark(placed, len, true);
         }
     }
-    fn metadata(&self) -> usize {
-        let slots = self.0.bytes() as usize / SLOT;
-        slots.div_ceil(128) * size_of::<mem2_dma::Group>() + 64 * size_of::<mem2_dma::Record>()
+    fn metadata(&self, mappings: usize) -> usize {
+        let slots = self.table.bytes() as usize / SLOT;
+        size_of::<Table>()
+            + slots.div_ceil(128) * size_of::<mem2_dma::Group>()
+            + mappings * size_of::<mem2_dma::Record>()
+    }
+    fn has_room(&self, len: u32) -> bool {
+        let slots = self.free.as_deref().unwrap_or_default();
+        slots
+            .split(|free| !free)
+            .any(|run| run.len() >= (len as usize).div_ceil(SLOT))
     }
 }
 
@@ -105,8 +141,8 @@ impl Rival for Buddy {
             unsafe { self.0.dealloc(pointer, layout) };
         }
     }
-    fn metadata(&self) -> usize {
-        0
+    fn metadata(&self, _: usize) -> usize {
+        size_of_val(&self.0)
     }
 }
 
@@ -138,8 +174,8 @@ impl Rival for Tlsf {
             unsafe { self.0.deallocate(pointer, layout.align()) };
         }
     }
-    fn metadata(&self) -> usize {
-        0
+    fn metadata(&self, _: usize) -> usize {
+        size_of_val(&self.0)
     }
 }
 
@@ -169,8 +205,8 @@ impl Rival for Talc {
             unsafe { self.0.deallocate(pointer.as_ptr(), layout) };
         }
     }
-    fn metadata(&self) -> usize {
-        0
+    fn metadata(&self, _: usize) -> usize {
+        size_of_val(&self.0)
     }
 }
 
@@ -200,13 +236,13 @@ impl Rival for LinkedList {
             unsafe { self.0.deallocate(pointer, layout) };
         }
     }
-    fn metadata(&self) -> usize {
-        0
+    fn metadata(&self, _: usize) -> usize {
+        size_of_val(&self.0)
     }
 }
 
 /// The policy of Linux's swiotlb, for refusals only: slots of 2 KiB in sets of 128, next fit, longer than a page means page aligned.
-struct NextFit {
+pub struct NextFit {
     free: Vec<bool>,
     cursor: usize,
 }
@@ -214,7 +250,7 @@ struct NextFit {
 impl NextFit {
     const SET: usize = 128;
 
-    fn new(bytes: u32) -> Self {
+    pub fn new(bytes: u32) -> Self {
         Self {
             free: vec![true; bytes as usize / 2048],
             cursor: 0,
@@ -250,7 +286,7 @@ impl Rival for NextFit {
             self.free[at..at + count].fill(true);
         }
     }
-    fn metadata(&self) -> usize {
+    fn metadata(&self, _: usize) -> usize {
         self.free.len() * 8
     }
 }

@@ -1,0 +1,209 @@
+//! Plots as SVG files: lines and bars, with units, names and a legend.
+
+use std::path::Path;
+
+use anyhow::{Result, anyhow};
+use plotters::coord::Shift;
+use plotters::coord::ranged1d::{AsRangedCoord, ValueFormatter};
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+
+/// Size of a plot, in pixels.
+const SIZE: (u32, u32) = (960, 560);
+const FONT: &str = "sans-serif";
+
+/// Colours that people with any kind of colour vision can tell apart (Okabe and Ito).
+const COLOURS: [RGBColor; 7] = [
+    RGBColor(0, 114, 178),
+    RGBColor(86, 180, 233),
+    RGBColor(230, 159, 0),
+    RGBColor(0, 158, 115),
+    RGBColor(213, 94, 0),
+    RGBColor(204, 121, 167),
+    RGBColor(90, 90, 90),
+];
+
+/// What a plot says about itself.
+pub struct Labels<'a> {
+    pub title: &'a str,
+    pub x: &'a str,
+    pub y: &'a str,
+}
+
+/// A name, and points to be joined by a line.
+pub type Line = (String, Vec<(f64, f64)>);
+/// A name, and the height of its bar in each group.
+pub type Bars = (String, Vec<f64>);
+
+type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+type Chart<'a, X, Y> = ChartContext<'a, SVGBackend<'a>, Cartesian2d<X, Y>>;
+
+/// Draws lines over linear axes.
+pub fn lines(path: &Path, labels: &Labels, lines: &[Line]) -> Result<()> {
+    let [left, right, _, top] = extent(lines);
+    draw_lines(path, labels, lines, left..right, 0.0..top * 1.05)
+}
+
+/// Draws lines over logarithmic axes; along the x axis everything doubles.
+pub fn log_lines(path: &Path, labels: &Labels, lines: &[Line]) -> Result<()> {
+    let [left, right, bottom, top] = extent(lines);
+    let x = (left..right).log_scale().base(2.0);
+    draw_lines(
+        path,
+        labels,
+        lines,
+        x,
+        (bottom / 1.5..top * 1.5).log_scale(),
+    )
+}
+
+/// Draws groups of bars.
+pub fn bars(path: &Path, labels: &Labels, groups: &[&str], bars: &[Bars]) -> Result<()> {
+    let area = open(path)?;
+    let top = bars
+        .iter()
+        .flat_map(|(_, values)| values)
+        .copied()
+        .fold(0.0, f64::max);
+    let mut chart = builder(&area, labels)
+        .build_cartesian_2d(0.0..groups.len() as f64, 0.0..top * 1.1)
+        .map_err(problem)?;
+    chart
+        .configure_mesh()
+        .disable_x_mesh()
+        .x_labels(0)
+        .axis_desc_style((FONT, 15))
+        .y_label_formatter(&|&value| number(value))
+        .x_desc(labels.x)
+        .y_desc(labels.y)
+        .draw()
+        .map_err(problem)?;
+    let style = |vertical| {
+        let font = (FONT, 13).into_font().into_text_style(&area);
+        font.pos(Pos::new(HPos::Center, vertical))
+    };
+    let width = 0.85 / bars.len() as f64;
+    for (index, ((name, values), colour)) in bars.iter().zip(COLOURS).enumerate() {
+        let left = 0.075 + width * index as f64;
+        let places = || {
+            values
+                .iter()
+                .enumerate()
+                .map(move |(group, &value)| (group as f64 + left, value))
+        };
+        chart
+            .draw_series(places().map(|(x, value)| {
+                Rectangle::new([(x, 0.0), (x + width * 0.9, value)], colour.filled())
+            }))
+            .map_err(problem)?
+            .label(name)
+            .legend(move |(x, y)| Rectangle::new([(x, y - 5), (x + 16, y + 5)], colour.filled()));
+        chart
+            .draw_series(places().map(|(x, value)| {
+                Text::new(
+                    number(value),
+                    (x + width * 0.45, value),
+                    style(VPos::Bottom),
+                )
+            }))
+            .map_err(problem)?;
+    }
+    for (index, name) in groups.iter().enumerate() {
+        let place = chart.backend_coord(&(index as f64 + 0.5, 0.0));
+        area.draw(&Text::new(*name, (place.0, place.1 + 6), style(VPos::Top)))
+            .map_err(problem)?;
+    }
+    finish(&area, &mut chart)
+}
+
+fn draw_lines<X, Y>(path: &Path, labels: &Labels, lines: &[Line], x: X, y: Y) -> Result<()>
+where
+    X: AsRangedCoord<Value = f64>,
+    Y: AsRangedCoord<Value = f64>,
+    X::CoordDescType: ValueFormatter<f64>,
+    Y::CoordDescType: ValueFormatter<f64>,
+{
+    let area = open(path)?;
+    let mut chart = builder(&area, labels)
+        .build_cartesian_2d(x, y)
+        .map_err(problem)?;
+    chart
+        .configure_mesh()
+        .light_line_style(BLACK.mix(0.05))
+        .axis_desc_style((FONT, 15))
+        .x_label_formatter(&|&value| number(value))
+        .y_label_formatter(&|&value| number(value))
+        .x_desc(labels.x)
+        .y_desc(labels.y)
+        .draw()
+        .map_err(problem)?;
+    for ((name, points), colour) in lines.iter().zip(COLOURS) {
+        chart
+            .draw_series(
+                LineSeries::new(points.iter().copied(), colour.stroke_width(2)).point_size(3),
+            )
+            .map_err(problem)?
+            .label(name)
+            .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], colour.stroke_width(3)));
+    }
+    finish(&area, &mut chart)
+}
+
+fn open(path: &Path) -> Result<Area<'_>> {
+    let area = SVGBackend::new(path, SIZE).into_drawing_area();
+    area.fill(&WHITE).map_err(problem)?;
+    Ok(area)
+}
+
+fn builder<'a, 'b>(area: &'a Area<'b>, labels: &Labels) -> ChartBuilder<'a, 'b, SVGBackend<'b>> {
+    let mut builder = ChartBuilder::on(area);
+    builder
+        .caption(labels.title, (FONT, 20))
+        .margin(14)
+        .x_label_area_size(46)
+        .y_label_area_size(64);
+    builder
+}
+
+/// Draws the legend and writes the file.
+fn finish<'a, X, Y>(area: &Area<'a>, chart: &mut Chart<'a, X, Y>) -> Result<()>
+where
+    X: Ranged<ValueType = f64>,
+    Y: Ranged<ValueType = f64>,
+{
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::UpperLeft)
+        .label_font((FONT, 14))
+        .background_style(WHITE.mix(0.85))
+        .border_style(BLACK.mix(0.3))
+        .draw()
+        .map_err(problem)?;
+    area.present().map_err(problem)
+}
+
+/// Left, right, bottom and top of all points.
+fn extent(lines: &[Line]) -> [f64; 4] {
+    let points = || lines.iter().flat_map(|(_, points)| points);
+    let least = |values: &mut dyn Iterator<Item = f64>| values.fold(f64::INFINITY, f64::min);
+    let most = |values: &mut dyn Iterator<Item = f64>| values.fold(f64::NEG_INFINITY, f64::max);
+    [
+        least(&mut points().map(|point| point.0)),
+        most(&mut points().map(|point| point.0)),
+        least(&mut points().map(|point| point.1)),
+        most(&mut points().map(|point| point.1)),
+    ]
+}
+
+fn number(value: f64) -> String {
+    if value.fract() == 0.0 {
+        format!("{value:.0}")
+    } else {
+        format!("{value:.1}")
+    }
+}
+
+/// The library's errors are tied to what they borrow.
+fn problem(error: impl std::fmt::Display) -> anyhow::Error {
+    anyhow!("cannot draw: {error}")
+}
