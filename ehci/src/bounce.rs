@@ -241,16 +241,17 @@ impl<const SLOT: usize> Buffer for Bounced<'_, SLOT> {
         }
     }
 
-    fn copy_received(&mut self, into: &mut [u8]) {
+    fn copy_from(&mut self, offset: usize, into: &mut [u8]) {
         self.take_back();
         match &mut self.0 {
             Some(Way::FromDevice(mapping)) => {
                 // Fails only for more bytes than the mapping has, which the trait's caller excludes, or after a reset of
                 // the pool, when there is nothing to copy.
-                let _ = mapping.sync_for_cpu(0, into);
+                let _ = mapping.sync_for_cpu(offset, into);
             }
             Some(Way::Owned(buffer, _)) => {
-                if let Some(received) = buffer.get(..into.len()) {
+                let received = buffer.get(offset..).and_then(|all| all.get(..into.len()));
+                if let Some(received) = received {
                     into.copy_from_slice(received);
                 }
             }

@@ -1,8 +1,9 @@
 //! The controller object: taking it over in any state, starting it, stopping it, giving it back.
 
+use crate::QUEUE_HEADS;
 use crate::error::StartError;
 use crate::interrupt::Interrupt;
-use crate::layout::Descriptors;
+use crate::layout::{DESCRIPTOR_BYTES, Descriptors};
 use crate::memory::Dma;
 use crate::pipe::Pipe;
 use crate::platform::Platform;
@@ -11,8 +12,8 @@ use crate::registers::{Operational, Registers, UsbCmd, UsbIntr, UsbSts};
 use crate::schedule::queue::Pool;
 use crate::schedule::ring::{HEAD, Ring};
 use crate::schedule::tree::Tree;
+use crate::stream::Streams;
 use crate::transfer::Transfers;
-use crate::{QTDS, QUEUE_HEADS};
 use core::mem::ManuallyDrop;
 use core::task::Waker;
 
@@ -68,6 +69,8 @@ pub struct PortEvent {
 pub struct Statistics {
     /// Transfers that were accepted.
     pub transfers: u32,
+    /// Batches of isochronous packets that were accepted.
+    pub batches: u32,
     /// Transfers that ended with an error.
     pub failed: u32,
     /// Bytes of data received.
@@ -101,6 +104,7 @@ pub struct Ehci<R: Registers, D: Dma, P: Platform> {
     pub(crate) pool: Pool,
     pub(crate) pipes: [Pipe; QUEUE_HEADS],
     pub(crate) transfers: Transfers<D::Buffer>,
+    pub(crate) streams: Streams<D::Buffer>,
     pub(crate) ports: [Port; MAX_PORTS],
     pub(crate) events: Events,
     pub(crate) doorbell: Doorbell,
@@ -119,15 +123,15 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
     /// provider has no suitable descriptor memory.
     pub fn new(registers: R, dma: D, platform: P) -> Result<Self, StartError> {
         let registers = Operational::new(registers)?;
-        let size = Descriptors::<D::Coherent>::size(QUEUE_HEADS, QTDS);
-        let memory = dma.coherent(size)?;
+        let memory = dma.coherent(DESCRIPTOR_BYTES)?;
         let (bus, given) = (
             crate::memory::Coherent::bus_address(&memory),
             crate::memory::Coherent::size(&memory),
         );
-        let memory = Descriptors::new(memory, QUEUE_HEADS, QTDS)
-            .ok_or(StartError::BadMemory { bus, size: given })?;
-        let (ring, tree) = (Ring::new(&memory), Tree::new(&memory));
+        let memory = Descriptors::new(memory).ok_or(StartError::BadMemory { bus, size: given })?;
+        let streams = Streams::new();
+        let ring = Ring::new(&memory);
+        let tree = Tree::new(&memory, &streams.schedule.frames);
         Ok(Self {
             registers,
             dma,
@@ -138,6 +142,7 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
             pool: Pool::new(),
             pipes: [const { Pipe::FREE }; QUEUE_HEADS],
             transfers: Transfers::new(),
+            streams,
             ports: [const { Port::new() }; MAX_PORTS],
             events: Events::new(),
             doorbell: Doorbell::Silent,
@@ -165,7 +170,7 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
         self.platform.prepare(self.registers.raw());
 
         self.ring = Ring::new(&self.memory);
-        self.tree = Tree::new(&self.memory);
+        self.tree = Tree::new(&self.memory, &self.streams.schedule.frames);
         self.registers.set_interrupts(UsbIntr(0));
         self.registers.clear_status(UsbSts(UsbSts::CHANGES));
         if self.registers.parameters().addressing_64() {
@@ -276,6 +281,7 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
         let events = self.events.take_woken();
         events
             .or_else(|| self.transfers.take_woken())
+            .or_else(|| self.streams.take_woken())
             .or_else(|| self.take_woken_pipe())
     }
 

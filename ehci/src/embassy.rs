@@ -398,6 +398,7 @@ impl<'d, R: Registers + 'd, D: Dma + 'd, P: Platform + 'd> UsbHostAllocator<'d>
 fn refused(error: OpenError) -> HostError {
     match error {
         OpenError::NoQueueHead | OpenError::NoDescriptors => HostError::OutOfPipes,
+        OpenError::WrongKind => HostError::Other("isochronous endpoints are not pipes"),
         OpenError::NoBandwidth => HostError::Other("no periodic bandwidth left"),
         OpenError::NotRunning => HostError::Other("the controller is not running"),
         OpenError::BadRoute => HostError::Other("speed and route to the device do not fit"),
@@ -680,9 +681,11 @@ fn rejected(error: SubmitError) -> PipeError {
         SubmitError::NotRunning | SubmitError::NoSuchPipe | SubmitError::Disconnected => {
             PipeError::Disconnected
         }
-        SubmitError::WrongLength { .. } | SubmitError::NoDescriptors | SubmitError::NoTransfers => {
-            PipeError::BufferOverflow
-        }
+        SubmitError::WrongLength { .. }
+        | SubmitError::NoDescriptors
+        | SubmitError::NoTransfers
+        | SubmitError::BadPackets
+        | SubmitError::TooFarAhead => PipeError::BufferOverflow,
         SubmitError::Busy | SubmitError::WrongKind => PipeError::Canceled,
     }
 }

@@ -7,6 +7,7 @@ use crate::error::OpenError;
 use crate::layout::{Capabilities, Characteristics};
 use crate::periodic::Plan;
 use crate::port::Speed;
+use crate::schedule::isochronous::Route;
 
 /// NAK counter reload: high-speed endpoints may answer NAK this often before the controller moves on (hardware notes, 3.8).
 const NAK_RELOAD: u32 = 4;
@@ -21,6 +22,8 @@ pub enum Kind {
     Bulk(Direction),
     /// Interrupt.
     Interrupt(Direction),
+    /// Isochronous; see [`Ehci::open_stream`](crate::Ehci::open_stream).
+    Isochronous(Direction),
 }
 
 /// Direction of data, seen from the host.
@@ -57,7 +60,7 @@ pub struct Endpoint {
     pub speed: Speed,
     /// `wMaxPacketSize`: bytes in bits 10:0, additional transactions per microframe in bits 12:11.
     pub max_packet: u16,
-    /// `bInterval`: for interrupt endpoints, 2^(n-1) microframes at high speed, n frames otherwise.
+    /// `bInterval`: 2^(n-1) microframes at high speed; otherwise n frames for interrupt endpoints, 2^(n-1) for isochronous ones.
     pub interval: u8,
     /// The way to a device that is not high speed.
     pub translator: Option<Translator>,
@@ -85,8 +88,14 @@ impl Endpoint {
     pub fn is_in(&self) -> bool {
         matches!(
             self.kind,
-            Kind::Bulk(Direction::In) | Kind::Interrupt(Direction::In)
+            Kind::Bulk(Direction::In)
+                | Kind::Interrupt(Direction::In)
+                | Kind::Isochronous(Direction::In)
         )
+    }
+
+    pub(crate) fn is_periodic(&self) -> bool {
+        matches!(self.kind, Kind::Interrupt(_) | Kind::Isochronous(_))
     }
 
     /// Checks everything against what USB 2.0 allows.
@@ -126,16 +135,21 @@ impl Endpoint {
             (Kind::Bulk(_), Speed::High) => bytes.is_power_of_two() && (8..=512).contains(&bytes),
             (Kind::Interrupt(_), Speed::Low) => (1..=8).contains(&bytes),
             (Kind::Interrupt(_), Speed::Full) => (1..=64).contains(&bytes),
-            (Kind::Interrupt(_), Speed::High) => (1..=1024).contains(&bytes) && multiplier < 3,
+            (Kind::Isochronous(_), Speed::Low) => false,
+            (Kind::Isochronous(_), Speed::Full) => (1..=1023).contains(&bytes),
+            (Kind::Interrupt(_) | Kind::Isochronous(_), Speed::High) => {
+                (1..=1024).contains(&bytes) && multiplier < 3
+            }
         };
-        let periodic_high = matches!(self.kind, Kind::Interrupt(_)) && self.speed == Speed::High;
+        let periodic_high = self.is_periodic() && self.speed == Speed::High;
         if !allowed || multiplier != 0 && !periodic_high {
             return Err(OpenError::BadMaxPacket {
                 raw: self.max_packet,
             });
         }
-        if matches!(self.kind, Kind::Interrupt(_)) {
-            let longest = if self.speed == Speed::High { 16 } else { 255 };
+        if self.is_periodic() {
+            let exponent = self.speed == Speed::High || matches!(self.kind, Kind::Isochronous(_));
+            let longest = if exponent { 16 } else { 255 };
             if self.interval == 0 || self.interval > longest {
                 return Err(OpenError::BadInterval { raw: self.interval });
             }
@@ -163,6 +177,29 @@ impl Endpoint {
             word.set_nak_reload(NAK_RELOAD);
         }
         word
+    }
+
+    /// Returns what isochronous descriptors say of the endpoint (sections 3.3.3, 3.4.1 and 3.4.2).
+    pub(crate) fn route(&self, plan: Plan) -> Route {
+        let device = u32::from(self.address) | u32::from(self.number) << 8;
+        let input = u32::from(self.is_in());
+        match self.translator {
+            None => Route::High {
+                pointers: [
+                    device,
+                    input << 11 | self.packet_bytes(),
+                    self.transactions().into(),
+                ],
+                start_mask: plan.start_mask,
+            },
+            Some(translator) => Route::Split {
+                characteristics: input << 31
+                    | u32::from(translator.hub_port) << 24
+                    | u32::from(translator.hub_address) << 16
+                    | device,
+                masks: u32::from(plan.complete_mask) << 8 | u32::from(plan.start_mask),
+            },
+        }
     }
 
     /// Returns the third word of the queue head.
@@ -252,6 +289,38 @@ mod tests {
     }
 
     #[test]
+    fn isochronous_descriptors_name_the_endpoint_in_the_lower_bits_of_their_pointers() {
+        let high = Endpoint {
+            kind: Kind::Isochronous(Direction::In),
+            max_packet: 0x1400,
+            interval: 1,
+            ..BULK_IN
+        };
+        let plan = Plan::find(&high, core::iter::empty()).unwrap();
+        let expected = Route::High {
+            pointers: [0x0000_0105, 0x0000_0c00, 3],
+            start_mask: 0xff,
+        };
+        assert_eq!(high.route(plan), expected);
+        let split = Endpoint {
+            kind: Kind::Isochronous(Direction::Out),
+            speed: Speed::Full,
+            max_packet: 192,
+            translator: Some(Translator {
+                hub_address: 3,
+                hub_port: 2,
+            }),
+            ..high
+        };
+        let plan = Plan::find(&split, core::iter::empty()).unwrap();
+        let expected = Route::Split {
+            characteristics: 0x0203_0105,
+            masks: 0x0003,
+        };
+        assert_eq!(split.route(plan), expected);
+    }
+
+    #[test]
     fn packet_sizes_that_the_standard_forbids_are_refused() {
         for (kind, raw) in [
             (Kind::Bulk(Direction::In), 0),
@@ -263,6 +332,8 @@ mod tests {
             (Kind::Interrupt(Direction::In), 1025),
             (Kind::Interrupt(Direction::In), 0x1c00),
             (Kind::Interrupt(Direction::In), 0xffff),
+            (Kind::Isochronous(Direction::In), 0),
+            (Kind::Isochronous(Direction::In), 0x1c00),
         ] {
             let endpoint = Endpoint {
                 kind,

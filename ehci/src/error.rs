@@ -84,7 +84,9 @@ pub enum OpenError {
     },
     /// A full- or low-speed device is reached through a hub's transaction translator only, a high-speed one never.
     BadRoute,
-    /// All queue heads are in use.
+    /// Isochronous endpoints are opened as streams, and only they.
+    WrongKind,
+    /// All queue heads, or all streams, are in use.
     NoQueueHead,
     /// All qTDs are in use.
     NoDescriptors,
@@ -102,7 +104,8 @@ impl fmt::Display for OpenError {
             }
             Self::BadInterval { raw } => write!(f, "polling interval {raw} is not allowed here"),
             Self::BadRoute => f.write_str("speed and route to the device do not fit"),
-            Self::NoQueueHead => f.write_str("no queue head left"),
+            Self::WrongKind => f.write_str("isochronous endpoints, and only they, are streams"),
+            Self::NoQueueHead => f.write_str("no queue head or stream left"),
             Self::NoDescriptors => f.write_str("no transfer descriptor left"),
             Self::NoBandwidth => f.write_str("no periodic bandwidth left"),
         }
@@ -136,6 +139,10 @@ pub enum SubmitError {
         /// Bytes of data given.
         given: usize,
     },
+    /// The packets of a batch: none, too large, or not as many bytes as the buffer has.
+    BadPackets,
+    /// The frames of the packets lie further ahead than the frame list reaches; try again when earlier ones have ended.
+    TooFarAhead,
 }
 
 impl fmt::Display for SubmitError {
@@ -154,6 +161,8 @@ impl fmt::Display for SubmitError {
                     "the setup packet announces {announced} bytes, but {given} are given"
                 )
             }
+            Self::BadPackets => f.write_str("the sizes of the packets do not fit"),
+            Self::TooFarAhead => f.write_str("the packets' frames lie too far ahead"),
         }
     }
 }
@@ -173,7 +182,7 @@ pub enum TransferError {
     Transaction,
     /// The controller could not get at memory fast enough.
     DataBuffer,
-    /// A complete-split came too late.
+    /// A complete-split came too late, or an isochronous packet was not executed in its frame.
     MissedMicroframe,
     /// The transfer's time was up.
     Timeout,
@@ -194,7 +203,7 @@ impl fmt::Display for TransferError {
             Self::Babble => "the device sent too much",
             Self::Transaction => "no valid answer from the device",
             Self::DataBuffer => "the controller over- or underran its buffer",
-            Self::MissedMicroframe => "a split transaction was completed too late",
+            Self::MissedMicroframe => "its microframe was missed",
             Self::Timeout => "the device did not answer in time",
             Self::Disconnected => "the device was unplugged",
             Self::Cancelled => "cancelled",

@@ -11,6 +11,7 @@ use crate::memory::Dma;
 use crate::pipe::PipeId;
 use crate::platform::Platform;
 use crate::registers::Registers;
+use crate::stream::{Batch, BatchId, Sizes, StreamId};
 use crate::transfer::{Completion, Rejected, Request, TransferId};
 use core::cell::RefCell;
 use core::future::{Future, poll_fn};
@@ -160,6 +161,45 @@ impl<R: Registers, D: Dma, P: Platform> Host<R, D, P> {
         })
     }
 
+    /// Queues a batch of isochronous packets. See [`Ehci::submit_batch`].
+    ///
+    /// The future that it returns ends with the batch.
+    ///
+    /// # Cancellation
+    ///
+    /// Dropping the future abandons the batch; its buffer is freed when the controller has let go of it. Other batches of the
+    /// stream go on.
+    ///
+    /// # Errors
+    ///
+    /// Why it was not accepted, and the buffer.
+    pub fn submit_batch(
+        &self,
+        stream: StreamId,
+        buffer: D::Buffer,
+        sizes: Sizes,
+    ) -> Result<Packets<'_, R, D, P>, Rejected<D::Buffer>> {
+        let mut buffer = Some(buffer);
+        let submitted = self.with(|ehci| match buffer.take() {
+            Some(buffer) => ehci.submit_batch(stream, buffer, sizes),
+            None => Err(Rejected {
+                error: SubmitError::BadPackets,
+                buffer: None,
+            }),
+        });
+        match submitted {
+            Some(Ok(id)) => Ok(Packets {
+                host: self,
+                id: Some(id),
+            }),
+            Some(Err(rejected)) => Err(rejected),
+            None => Err(Rejected {
+                error: SubmitError::Busy,
+                buffer,
+            }),
+        }
+    }
+
     /// Waits for something to happen on a port.
     pub async fn port_event(&self) -> PortEvent {
         poll_fn(|context| {
@@ -241,6 +281,48 @@ impl<R: Registers, D: Dma, P: Platform> Drop for Transfer<'_, R, D, P> {
     fn drop(&mut self) {
         if let Some(id) = self.id {
             self.host.with(|ehci| ehci.abandon(id));
+        }
+    }
+}
+
+/// A batch of isochronous packets that is under way. Dropping it abandons the batch.
+#[must_use = "dropping a batch abandons it"]
+pub struct Packets<'h, R: Registers, D: Dma, P: Platform> {
+    host: &'h Host<R, D, P>,
+    id: Option<BatchId>,
+}
+
+impl<R: Registers, D: Dma, P: Platform> Future for Packets<'_, R, D, P> {
+    type Output = Batch<D::Buffer>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        // Polled after its end, it stays pending, as there is nothing more to give.
+        let Some(id) = self.id else {
+            return Poll::Pending;
+        };
+        self.host.poll();
+        let taken = self.host.with(|ehci| {
+            let end = ehci.take_batch(id);
+            if end.is_none() {
+                ehci.watch_batch(id, context.waker());
+            }
+            end
+        });
+        match taken {
+            Some(Some(end)) => {
+                self.id = None;
+                Poll::Ready(end)
+            }
+            Some(None) => Poll::Pending,
+            None => again(context),
+        }
+    }
+}
+
+impl<R: Registers, D: Dma, P: Platform> Drop for Packets<'_, R, D, P> {
+    fn drop(&mut self) {
+        if let Some(id) = self.id {
+            self.host.with(|ehci| ehci.abandon_batch(id));
         }
     }
 }

@@ -1,10 +1,16 @@
-//! Descriptors as the controller reads them: queue heads (QH), transfer descriptors (qTD) and the frame list.
+//! Descriptors as the controller reads them: queue heads (QH), transfer descriptors (qTD), isochronous descriptors (iTD and
+//! siTD) and the frame list.
 //!
 //! All are little-endian 32-bit words in coherent memory, laid out for controllers with 32-bit and with 64-bit buffer
 //! pointers alike: the upper halves (appendix B) are present and zero. Section numbers are those of the EHCI
 //! specification, revision 1.0.
 
+mod isochronous;
+
+pub use isochronous::{Slot, SplitStatus, fstn, itd, sitd};
+
 use crate::memory::Coherent;
+use crate::{ITDS, QTDS, QUEUE_HEADS};
 use bitfield::bitfield;
 use core::sync::atomic::{Ordering, fence};
 
@@ -32,6 +38,21 @@ impl Link {
     /// Returns a link to a queue head.
     pub const fn queue_head(bus: u32) -> Self {
         Self(bus | 1 << 1)
+    }
+
+    /// Returns a link to an isochronous descriptor of a high-speed endpoint.
+    pub const fn itd(bus: u32) -> Self {
+        Self(bus)
+    }
+
+    /// Returns a link to an isochronous descriptor of a split endpoint.
+    pub const fn sitd(bus: u32) -> Self {
+        Self(bus | 2 << 1)
+    }
+
+    /// Returns a link to a frame span traversal node.
+    pub const fn fstn(bus: u32) -> Self {
+        Self(bus | 3 << 1)
     }
 
     /// Returns a link to a qTD.
@@ -201,14 +222,12 @@ pub fn qtd_capacity(bus: u32, remaining: u32, max_packet: u32) -> u32 {
     }
 }
 
-/// The block of coherent memory with the frame list, the queue heads and the qTDs, by number.
+/// The block of coherent memory with the frame list and all descriptors, by number.
 ///
 /// Numbers beyond the block read as zero and are not written: a mistake cannot touch foreign memory.
 #[derive(Debug)]
 pub struct Descriptors<M> {
     memory: M,
-    queue_heads: usize,
-    transfers: usize,
 }
 
 /// Number of a queue head in [`Descriptors`].
@@ -221,23 +240,28 @@ pub struct Qh(pub u8);
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Qtd(pub u8);
 
-impl<M: Coherent> Descriptors<M> {
-    /// Returns the bytes that the descriptors take.
-    pub const fn size(queue_heads: usize, transfers: usize) -> usize {
-        4 * FRAMES + queue_heads * qh::STRIDE + transfers * qtd::STRIDE
-    }
+/// Number of an isochronous descriptor in [`Descriptors`], an iTD or a siTD.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Itd(pub u8);
 
-    /// Takes zeroed memory of [`Descriptors::size`] bytes, aligned to 4096 on the bus.
+/// Where the queue heads begin in the block.
+const QUEUE_HEADS_AT: usize = 4 * FRAMES;
+/// Where the qTDs begin.
+const QTDS_AT: usize = QUEUE_HEADS_AT + QUEUE_HEADS * qh::STRIDE;
+/// Where the isochronous descriptors begin.
+const ITDS_AT: usize = QTDS_AT + QTDS * qtd::STRIDE;
+
+/// Bytes that the frame list and all descriptors take.
+pub const DESCRIPTOR_BYTES: usize = ITDS_AT + ITDS * itd::STRIDE;
+
+impl<M: Coherent> Descriptors<M> {
+    /// Takes zeroed memory of [`DESCRIPTOR_BYTES`] bytes, aligned to 4096 on the bus.
     ///
     /// Returns nothing if the memory is smaller or not aligned.
-    pub fn new(memory: M, queue_heads: usize, transfers: usize) -> Option<Self> {
-        let fits = memory.size() >= Self::size(queue_heads, transfers)
-            && memory.bus_address().is_multiple_of(PAGE);
-        fits.then_some(Self {
-            memory,
-            queue_heads,
-            transfers,
-        })
+    pub fn new(memory: M) -> Option<Self> {
+        let fits = memory.size() >= DESCRIPTOR_BYTES && memory.bus_address().is_multiple_of(PAGE);
+        fits.then_some(Self { memory })
     }
 
     /// Returns the bus address of the frame list.
@@ -282,7 +306,7 @@ impl<M: Coherent> Descriptors<M> {
 
     /// Loads a word of a queue head.
     pub fn load_qh(&self, qh: Qh, field: usize) -> u32 {
-        if usize::from(qh.0) < self.queue_heads {
+        if usize::from(qh.0) < QUEUE_HEADS {
             self.memory.load(self.qh_offset(qh) + field)
         } else {
             0
@@ -291,14 +315,14 @@ impl<M: Coherent> Descriptors<M> {
 
     /// Stores a word of a queue head.
     pub fn store_qh(&self, qh: Qh, field: usize, value: u32) {
-        if usize::from(qh.0) < self.queue_heads {
+        if usize::from(qh.0) < QUEUE_HEADS {
             self.memory.store(self.qh_offset(qh) + field, value);
         }
     }
 
     /// Loads a word of a qTD.
     pub fn load_qtd(&self, qtd: Qtd, field: usize) -> u32 {
-        if usize::from(qtd.0) < self.transfers {
+        if usize::from(qtd.0) < QTDS {
             self.memory.load(self.qtd_offset(qtd) + field)
         } else {
             0
@@ -307,8 +331,31 @@ impl<M: Coherent> Descriptors<M> {
 
     /// Stores a word of a qTD.
     pub fn store_qtd(&self, qtd: Qtd, field: usize, value: u32) {
-        if usize::from(qtd.0) < self.transfers {
+        if usize::from(qtd.0) < QTDS {
             self.memory.store(self.qtd_offset(qtd) + field, value);
+        }
+    }
+
+    /// Returns the bus address of an isochronous descriptor.
+    pub fn itd_bus(&self, itd: Itd) -> u32 {
+        self.memory
+            .bus_address()
+            .wrapping_add(self.itd_offset(itd) as u32)
+    }
+
+    /// Loads a word of an isochronous descriptor.
+    pub fn load_itd(&self, itd: Itd, field: usize) -> u32 {
+        if usize::from(itd.0) < ITDS {
+            self.memory.load(self.itd_offset(itd) + field)
+        } else {
+            0
+        }
+    }
+
+    /// Stores a word of an isochronous descriptor.
+    pub fn store_itd(&self, itd: Itd, field: usize, value: u32) {
+        if usize::from(itd.0) < ITDS {
+            self.memory.store(self.itd_offset(itd) + field, value);
         }
     }
 
@@ -353,16 +400,19 @@ impl<M: Coherent> Descriptors<M> {
     }
 
     /// Writes the buffer pointers of a qTD for contiguous data at a bus address (section 3.5.4).
-    pub fn set_buffer(&self, qtd: Qtd, bus: u32) {
-        let page = bus & !(PAGE - 1);
-        for index in 0..PAGES {
-            let pointer = if index == 0 {
-                bus
-            } else {
-                page.wrapping_add(index * PAGE)
-            };
-            self.store_qtd(qtd, qtd::BUFFER + 4 * index as usize, pointer);
-            self.store_qtd(qtd, qtd::BUFFER_HIGH + 4 * index as usize, 0);
+    ///
+    /// Only those of pages that the data touches: the controller uses no other. Their upper halves are zero since the memory
+    /// was allocated.
+    pub fn set_buffer(&self, qtd: Qtd, bus: u32, bytes: u32) {
+        self.store_qtd(qtd, qtd::BUFFER, bus);
+        let mut page = bus & !(PAGE - 1);
+        let mut left = (bus % PAGE + bytes).min(PAGES * PAGE);
+        let mut field = qtd::BUFFER;
+        while left > PAGE {
+            left -= PAGE;
+            page = page.wrapping_add(PAGE);
+            field += 4;
+            self.store_qtd(qtd, field, page);
         }
     }
 
@@ -372,11 +422,15 @@ impl<M: Coherent> Descriptors<M> {
     }
 
     fn qh_offset(&self, qh: Qh) -> usize {
-        4 * FRAMES + usize::from(qh.0) * qh::STRIDE
+        QUEUE_HEADS_AT + usize::from(qh.0) * qh::STRIDE
+    }
+
+    fn itd_offset(&self, itd: Itd) -> usize {
+        ITDS_AT + usize::from(itd.0) * itd::STRIDE
     }
 
     fn qtd_offset(&self, qtd: Qtd) -> usize {
-        4 * FRAMES + self.queue_heads * qh::STRIDE + usize::from(qtd.0) * qtd::STRIDE
+        QTDS_AT + usize::from(qtd.0) * qtd::STRIDE
     }
 }
 
@@ -407,7 +461,7 @@ mod tests {
     #[test]
     fn the_buffer_pointers_of_a_qtd_are_an_address_and_four_pages() {
         let memory = crate::testing::descriptors();
-        memory.set_buffer(Qtd(3), 0x1234_5678);
+        memory.set_buffer(Qtd(3), 0x1234_5678, 4 * 4096);
         let pointers = [0, 4, 8, 12, 16].map(|at| memory.load_qtd(Qtd(3), qtd::BUFFER + at));
         assert_eq!(
             pointers,
@@ -419,6 +473,16 @@ mod tests {
                 0x1234_9000
             ]
         );
+    }
+
+    #[test]
+    fn pages_that_the_data_does_not_touch_get_no_pointer() {
+        let memory = crate::testing::descriptors();
+        memory.set_buffer(Qtd(3), 0x1234_5000, 4096);
+        assert_eq!(memory.load_qtd(Qtd(3), qtd::BUFFER + 4), 0);
+        memory.set_buffer(Qtd(3), 0x1234_5000, 4097);
+        assert_eq!(memory.load_qtd(Qtd(3), qtd::BUFFER + 4), 0x1234_6000);
+        assert_eq!(memory.load_qtd(Qtd(3), qtd::BUFFER + 8), 0);
     }
 
     #[test]

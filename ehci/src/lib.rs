@@ -145,6 +145,7 @@ mod poll;
 pub mod port;
 pub mod registers;
 pub mod schedule;
+mod stream;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -155,18 +156,21 @@ pub use bounce::{Bounce, Bounced, Descriptors};
 pub use controller::{Ehci, PortEvent, State, Statistics};
 pub use endpoint::{Direction, Endpoint, Kind, Translator};
 pub use error::{OpenError, StartError, SubmitError, TransferError};
-pub use host::{Host, Transfer};
+pub use host::{Host, Packets, Transfer};
 pub use interrupt::Interrupt;
 pub use pipe::PipeId;
 pub use platform::Platform;
 pub use port::{PortChange, Speed};
+pub use stream::{BATCHES, Batch, BatchId, PACKETS, Packet, STREAMS, Sizes, StreamId};
 pub use transfer::{Completion, Part, Rejected, Request, TransferId};
 
 /// Queue heads, two of which belong to the schedules: as many pipes less two.
 pub const QUEUE_HEADS: usize = 32;
 /// Transfer descriptors, one of which each open pipe keeps.
 pub const QTDS: usize = 128;
-/// Transfers at a time.
+/// Isochronous descriptors: each serves an endpoint for one frame.
+pub const ITDS: usize = 64;
+/// Transfers at a time, isochronous ones aside.
 pub const TRANSFERS: usize = 32;
 
 /// The examples of the read-me file are documentation tests.

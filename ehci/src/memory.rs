@@ -35,11 +35,16 @@ pub trait Buffer {
     /// Returns the length of the data in bytes.
     fn size(&self) -> usize;
 
-    /// Copies the first `into.len()` bytes that the device delivered into `into`, and nothing past them.
+    /// Copies the `into.len()` bytes from `offset` on, which the device delivered, into `into`.
     ///
-    /// Called at most once, after the controller has let go of the buffer and with `into` no longer than
-    /// [`Buffer::size`]. Makes the CPU see what the device wrote before copying.
-    fn copy_received(&mut self, into: &mut [u8]);
+    /// Only after the controller has let go of the buffer. What lies past [`Buffer::size`] is not copied. Makes the CPU see
+    /// what the device wrote before copying.
+    fn copy_from(&mut self, offset: usize, into: &mut [u8]);
+
+    /// Copies the first `into.len()` bytes that the device delivered into `into`. See [`Buffer::copy_from`].
+    fn copy_received(&mut self, into: &mut [u8]) {
+        self.copy_from(0, into);
+    }
 }
 
 /// A provider of DMA memory.

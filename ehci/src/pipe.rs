@@ -104,6 +104,9 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
         if self.state != State::Running {
             return Err(OpenError::NotRunning);
         }
+        if matches!(endpoint.kind, Kind::Isochronous(_)) {
+            return Err(OpenError::WrongKind);
+        }
         endpoint.check()?;
         let free = |&qh: &u8| {
             self.pipe(Qh(qh))
@@ -114,10 +117,7 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
             .find(free)
             .ok_or(OpenError::NoQueueHead)?);
         let plan = match endpoint.kind {
-            Kind::Interrupt(_) => {
-                let others = self.pipes.iter().filter_map(|pipe| pipe.plan);
-                Some(Plan::find(endpoint, others).ok_or(OpenError::NoBandwidth)?)
-            }
+            Kind::Interrupt(_) => Some(self.plan(endpoint)?),
             _ => None,
         };
         let tail = self
@@ -240,7 +240,8 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
             Stage::Open => pipe.stage = stage,
         }
         if pipe.is_periodic() {
-            self.tree.unlink(&self.memory, qh);
+            self.tree
+                .unlink(&self.memory, &self.streams.schedule.frames, qh);
             pipe.free_at = Some(free_at);
         } else {
             self.ring.unlink(&self.memory, qh);
@@ -324,14 +325,22 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
     fn link(&mut self, qh: Qh) {
         match self.pipe(qh).and_then(|pipe| pipe.plan) {
             Some(plan) => {
-                self.tree.link(&self.memory, qh, plan.slot);
+                let frames = &self.streams.schedule.frames;
+                self.tree.link(&self.memory, frames, qh, plan.slot);
                 self.enable_periodic();
             }
             None => self.ring.link(&self.memory, qh),
         }
     }
 
-    fn enable_periodic(&mut self) {
+    /// Finds the visits of a periodic endpoint beside those of all others.
+    pub(crate) fn plan(&self, endpoint: &Endpoint) -> Result<Plan, OpenError> {
+        let pipes = self.pipes.iter().filter_map(|pipe| pipe.plan);
+        let others = pipes.chain(self.streams.plans());
+        Plan::find(endpoint, others).ok_or(OpenError::NoBandwidth)
+    }
+
+    pub(crate) fn enable_periodic(&mut self) {
         let mut command = self.registers.command();
         if !command.periodic_enable() {
             command.set_periodic_enable(true);

@@ -53,6 +53,7 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
                 self.complete(qh);
             }
         }
+        self.step_streams();
         self.expire(now);
         self.ring_doorbell(now);
     }
@@ -68,8 +69,13 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
         let ports = self.ports.iter().filter_map(crate::port::Port::deadline);
         let pipes = self.pipes.iter().filter_map(|pipe| pipe.free_at);
         let timeouts = self.next_expiry();
+        let streams = self
+            .streams
+            .next_end()
+            .map(|us| self.platform.now_us().saturating_add(us));
         ports
             .chain(pipes)
+            .chain(streams)
             .chain(doorbell)
             .chain(timeouts)
             .fold(self.next_look, u64::min)
@@ -151,6 +157,7 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
 
     /// Ends all transfers of the devices on a port: a controller never reports a device that is not there any more.
     fn disconnect(&mut self, port: u8) {
+        self.disconnect_streams(port);
         for qh in (2..QUEUE_HEADS as u8).map(Qh) {
             let Some(pipe) = self.pipe_mut(qh) else {
                 continue;
@@ -242,6 +249,7 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
 
     /// Ends and frees everything, on a controller that has stopped.
     pub(crate) fn forget_everything(&mut self) {
+        self.streams.forget();
         self.ring.stopped();
         for qh in (2..QUEUE_HEADS as u8).map(Qh) {
             self.end_all(
@@ -270,5 +278,6 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
     pub(crate) fn lose_everything(&mut self) {
         self.state = State::Runaway;
         self.lose_transfers();
+        self.streams.lose();
     }
 }

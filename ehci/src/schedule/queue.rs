@@ -159,7 +159,7 @@ impl Pool {
                 self.set(at, Some(behind), bytes as u16);
                 let mut token = Token::new(stage.pid, bytes, toggle);
                 token.set_interrupt(remaining == 1);
-                memory.set_buffer(at, bus);
+                memory.set_buffer(at, bus, bytes);
                 memory.store_qtd(at, qtd::NEXT, Link::transfer(memory.qtd_bus(behind)).0);
                 memory.store_qtd(at, qtd::ALTERNATE, Link::NONE.0);
                 if at == first {

@@ -8,6 +8,7 @@
 //! Because a shorter period divides a longer one, all frames that meet at a queue head agree on what comes after it, and
 //! one link in each suffices. The lists are computed afresh at every change; only words that change are stored.
 
+use super::frames::Frames;
 use crate::QUEUE_HEADS;
 use crate::layout::{Capabilities, Characteristics, Descriptors, FRAMES, Link, Qh, qh};
 use crate::memory::Coherent;
@@ -39,7 +40,7 @@ pub struct Tree {
 
 impl Tree {
     /// Writes the dummy and lets every frame lead to it.
-    pub fn new<M: Coherent>(memory: &Descriptors<M>) -> Self {
+    pub fn new<M: Coherent>(memory: &Descriptors<M>, frames: &Frames) -> Self {
         let mut characteristics = Characteristics(0);
         characteristics.set_speed(2);
         characteristics.set_max_packet(64);
@@ -51,7 +52,7 @@ impl Tree {
         let tree = Self {
             slots: [None; QUEUE_HEADS],
         };
-        tree.write(memory);
+        tree.write(memory, frames);
         tree
     }
 
@@ -69,7 +70,13 @@ impl Tree {
     ///
     /// Refuses, by returning false, a slot that is not a power of two or whose phase is outside its period, and a queue
     /// head that is already there.
-    pub fn link<M: Coherent>(&mut self, memory: &Descriptors<M>, new: Qh, slot: Slot) -> bool {
+    pub fn link<M: Coherent>(
+        &mut self,
+        memory: &Descriptors<M>,
+        frames: &Frames,
+        new: Qh,
+        slot: Slot,
+    ) -> bool {
         let valid = slot.period.is_power_of_two()
             && usize::from(slot.period) <= FRAMES
             && slot.phase < slot.period;
@@ -84,17 +91,17 @@ impl Tree {
         let next = self.after(new, slot);
         memory.store_qh(new, qh::HORIZONTAL, Link::queue_head(memory.qh_bus(next)).0);
         memory.barrier();
-        self.write(memory);
+        self.write(memory, frames);
         true
     }
 
     /// Takes a queue head out. The controller may visit it until the frame that is running has ended, and its cached
     /// copy of the frame list's entry for one frame more.
-    pub fn unlink<M: Coherent>(&mut self, memory: &Descriptors<M>, old: Qh) {
+    pub fn unlink<M: Coherent>(&mut self, memory: &Descriptors<M>, frames: &Frames, old: Qh) {
         if let Some(entry) = self.slots.get_mut(usize::from(old.0)) {
             *entry = None;
         }
-        self.write(memory);
+        self.write(memory, frames);
     }
 
     fn slot(&self, qh: Qh) -> Option<Slot> {
@@ -130,7 +137,7 @@ impl Tree {
             .map_or(DUMMY, |(other, _)| other)
     }
 
-    fn write<M: Coherent>(&self, memory: &Descriptors<M>) {
+    fn write<M: Coherent>(&self, memory: &Descriptors<M>, frames: &Frames) {
         for (qh, slot) in self.members() {
             let link = Link::queue_head(memory.qh_bus(self.after(qh, slot)));
             if memory.load_qh(qh, qh::HORIZONTAL) != link.0 {
@@ -138,11 +145,9 @@ impl Tree {
             }
         }
         memory.barrier();
-        for frame in 0..FRAMES {
-            memory.set_frame(
-                frame,
-                Link::queue_head(memory.qh_bus(self.first(frame as u16))),
-            );
+        for frame in 0..FRAMES as u16 {
+            let link = Link::queue_head(memory.qh_bus(self.first(frame)));
+            frames.end_with(memory, frame, link);
         }
         memory.barrier();
     }
@@ -155,7 +160,7 @@ mod tests {
 
     fn fixture() -> (Descriptors<Block>, Tree) {
         let memory = crate::testing::descriptors();
-        let tree = Tree::new(&memory);
+        let tree = Tree::new(&memory, &Frames::new());
         (memory, tree)
     }
 
@@ -192,7 +197,7 @@ mod tests {
             (6, 1024, 1023),
             (7, 2, 0),
         ] {
-            assert!(tree.link(&memory, Qh(qh), Slot { period, phase }));
+            assert!(tree.link(&memory, &Frames::new(), Qh(qh), Slot { period, phase }));
         }
         for frame in 0..FRAMES {
             let mut expected = vec![];
@@ -213,6 +218,7 @@ mod tests {
         let (memory, mut tree) = fixture();
         assert!(tree.link(
             &memory,
+            &Frames::new(),
             Qh(2),
             Slot {
                 period: 4,
@@ -221,16 +227,17 @@ mod tests {
         ));
         assert!(tree.link(
             &memory,
+            &Frames::new(),
             Qh(3),
             Slot {
                 period: 2,
                 phase: 1
             }
         ));
-        tree.unlink(&memory, Qh(2));
+        tree.unlink(&memory, &Frames::new(), Qh(2));
         assert_eq!(visits(&memory, 1), [3, 1]);
         assert_eq!(visits(&memory, 2), [1]);
-        tree.unlink(&memory, Qh(3));
+        tree.unlink(&memory, &Frames::new(), Qh(3));
         assert!(tree.is_empty());
         assert_eq!(visits(&memory, 1), [1]);
     }
@@ -239,7 +246,7 @@ mod tests {
     fn periods_that_are_no_power_of_two_and_phases_outside_are_refused() {
         let (memory, mut tree) = fixture();
         for (period, phase) in [(0, 0), (3, 0), (2048, 0), (4, 4)] {
-            assert!(!tree.link(&memory, Qh(2), Slot { period, phase }));
+            assert!(!tree.link(&memory, &Frames::new(), Qh(2), Slot { period, phase }));
         }
         assert!(tree.is_empty());
     }

@@ -5,7 +5,7 @@
 
 use super::device::{Device, Response};
 use super::memory::Ram;
-use crate::layout::{Pid, Token, qh, qtd};
+use crate::layout::{Pid, Slot, Token, itd, qh, qtd, sitd};
 use crate::registers::{PortSc, Registers, UsbCmd, UsbSts};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -23,6 +23,7 @@ pub struct Faults {
     pub reset_never_ends: bool,
     pub async_never_stops: bool,
     pub port_reset_never_ends: bool,
+    pub isochronous_stands_still: bool,
 }
 
 pub struct State {
@@ -296,8 +297,12 @@ impl State {
             if link & 1 != 0 {
                 return;
             }
-            assert_eq!(link >> 1 & 3, 1);
             let address = link & !0x1f;
+            if link >> 1 & 3 != 1 {
+                self.isochronous(ram, address, link >> 1 & 3 == 2);
+                link = ram.read_word(address);
+                continue;
+            }
             let start_mask = ram.read_word(address + qh::CAPABILITIES as u32) & 0xff;
             if start_mask & 1 << (self.frame & 7) != 0 {
                 self.visit(ram, address);
@@ -305,6 +310,96 @@ impl State {
             link = ram.read_word(address + qh::HORIZONTAL as u32);
         }
         panic!("endless periodic list");
+    }
+
+    /// The transaction that an isochronous descriptor has in this microframe. A split one is done whole, at its last microframe.
+    fn isochronous(&mut self, ram: &Ram, at: u32, split: bool) {
+        let microframe = self.frame & 7;
+        let word = |offset: usize| ram.read_word(at + offset as u32);
+        let (field, device, pid, limit, pages) = if split {
+            let (characteristics, masks) = (word(sitd::CHARACTERISTICS), word(sitd::MASKS));
+            let last = 31 - (masks >> 8 | masks & 0xff).leading_zeros();
+            if microframe != last {
+                return;
+            }
+            let pid = [Pid::Out, Pid::In][(characteristics >> 31) as usize];
+            (
+                sitd::STATUS,
+                characteristics,
+                pid,
+                1023,
+                [word(sitd::BUFFER), word(sitd::BUFFER_1)],
+            )
+        } else {
+            let field = itd::SLOTS + 4 * microframe as usize;
+            let page = Slot(word(field)).page() as usize;
+            let pages = [page, page + 1].map(|page| match page {
+                page @ 0..7 => word(itd::BUFFER + 4 * page),
+                _ => 0,
+            });
+            let (packet, mult) = (word(itd::BUFFER + 4), word(itd::BUFFER + 8) & 3);
+            let pid = [Pid::Out, Pid::In][(packet >> 11 & 1) as usize];
+            (
+                field,
+                word(itd::BUFFER),
+                pid,
+                (packet & 0x7ff) * mult,
+                pages,
+            )
+        };
+        let status = word(field);
+        let active = status & if split { 0x80 } else { 1 << 31 } != 0;
+        if !active || self.faults.isochronous_stands_still {
+            return;
+        }
+        let size = (status >> 16 & 0xfff & if split { 0x3ff } else { 0xfff }) as usize;
+        assert!(
+            size <= limit as usize,
+            "a packet larger than its endpoint's"
+        );
+        let offset = if split { pages[0] } else { status } & 0xfff;
+        let mut place: Vec<u32> = vec![];
+        for index in offset..offset + size as u32 {
+            place.push((pages[(index / 4096) as usize] & !0xfff) + index % 4096);
+        }
+        let mut packet = vec![0; size];
+        if pid == Pid::Out {
+            for (byte, bus) in packet.iter_mut().zip(&place) {
+                ram.read(*bus, std::slice::from_mut(byte));
+            }
+        }
+        let (address, endpoint) = ((device & 0x7f) as u8, (device >> 8 & 0xf) as u8);
+        let answer = self
+            .devices
+            .iter_mut()
+            .zip(self.ports)
+            .filter(|(_, port)| port & 4 != 0)
+            .filter_map(|(device, _)| device.as_mut())
+            .find(|device| device.address() == address)
+            .and_then(|device| device.isochronous(pid, endpoint, &packet));
+        let (received, error) = match &answer {
+            Some(bytes) if bytes.len() > size => (0, if split { 0x10 } else { 1 << 29 }),
+            Some(bytes) => (bytes.len(), 0),
+            None => (0, if split { 0x08 } else { 1 << 28 }),
+        };
+        for (byte, bus) in answer.iter().flatten().take(received).zip(&place) {
+            ram.write(*bus, std::slice::from_ref(byte));
+        }
+        let kept = status & 0xffff & !if split { 0xff } else { 0 };
+        let moved = if pid == Pid::In || error != 0 {
+            received
+        } else {
+            size
+        } as u32;
+        let result = if split {
+            kept | status & 1 << 31 | (size as u32 - moved) << 16 | error
+        } else {
+            kept | moved << 16 | error
+        };
+        ram.write_word(at + field as u32, result);
+        if status & if split { 1 << 31 } else { 1 << 15 } != 0 {
+            self.status |= 1;
+        }
     }
 
     /// One queue head of the asynchronous ring: works on the one fetched before, then fetches the next.

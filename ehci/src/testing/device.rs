@@ -24,6 +24,8 @@ pub trait Device {
     fn speed(&self) -> Speed;
     fn reset(&mut self);
     fn transaction(&mut self, pid: Pid, endpoint: u8, toggle: bool, packet: &[u8]) -> Response;
+    /// An isochronous packet: takes it, or gives one; nothing is no answer.
+    fn isochronous(&mut self, pid: Pid, endpoint: u8, packet: &[u8]) -> Option<Vec<u8>>;
 }
 
 /// What a stick does instead of what it should, transaction by transaction.
@@ -40,6 +42,10 @@ pub struct Shared {
     pub sink: Vec<Vec<u8>>,
     /// Packets that endpoint 5 (bulk IN) has to give.
     pub source: VecDeque<Vec<u8>>,
+    /// Packets that endpoint 6 (isochronous IN) has to give, one a (micro)frame.
+    pub microphone: VecDeque<Vec<u8>>,
+    /// Everything received on endpoint 7 (isochronous OUT), packet by packet.
+    pub speaker: Vec<Vec<u8>>,
     /// SETUP packets, in order.
     pub setups: Vec<[u8; 8]>,
     /// Control data stages received.
@@ -270,6 +276,18 @@ impl Device for Stick {
         self.csw = None;
         self.data_in.clear();
         self.data_out = 0;
+    }
+
+    fn isochronous(&mut self, pid: Pid, endpoint: u8, packet: &[u8]) -> Option<Vec<u8>> {
+        let mut shared = self.shared.borrow_mut();
+        match (endpoint, pid) {
+            (6, Pid::In) => shared.microphone.pop_front(),
+            (7, Pid::Out) => {
+                shared.speaker.push(packet.to_vec());
+                Some(vec![])
+            }
+            _ => None,
+        }
     }
 
     fn transaction(&mut self, pid: Pid, endpoint: u8, toggle: bool, packet: &[u8]) -> Response {

@@ -1,6 +1,6 @@
 //! DMA memory in which every byte is either allocated or poison: a controller that touches what was freed is caught.
 
-use crate::layout::Descriptors;
+use crate::layout::{DESCRIPTOR_BYTES, Descriptors};
 use crate::memory::{Buffer, Coherent, Dma, NoMemory};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -34,6 +34,7 @@ impl Ram {
     }
 
     fn allocate(&self, size: usize, align: usize) -> Option<usize> {
+        let size = size.max(1);
         let mut live = self.live.borrow_mut();
         let mut at = 0;
         for (&start, &length) in live.iter() {
@@ -45,7 +46,7 @@ impl Ram {
         if at + size > self.bytes.borrow().len() {
             return None;
         }
-        live.insert(at, size.max(1).next_multiple_of(32));
+        live.insert(at, size.next_multiple_of(32));
         Some(at)
     }
 
@@ -163,9 +164,10 @@ impl Buffer for Slot {
         self.size
     }
 
-    fn copy_received(&mut self, into: &mut [u8]) {
-        let size = into.len();
-        into.copy_from_slice(&self.ram.bytes.borrow()[self.at..self.at + size]);
+    fn copy_from(&mut self, offset: usize, into: &mut [u8]) {
+        let (start, size) = (self.at + offset, into.len());
+        assert!(offset + size <= self.size);
+        into.copy_from_slice(&self.ram.bytes.borrow()[start..start + size]);
     }
 }
 
@@ -221,7 +223,6 @@ unsafe impl Dma for Rc<Ram> {
 }
 
 pub fn descriptors() -> Descriptors<Block> {
-    let size = Descriptors::<Block>::size(crate::QUEUE_HEADS, crate::QTDS);
-    let block = Ram::new().coherent(size).unwrap();
-    Descriptors::new(block, crate::QUEUE_HEADS, crate::QTDS).unwrap()
+    let block = Ram::new().coherent(DESCRIPTOR_BYTES).unwrap();
+    Descriptors::new(block).unwrap()
 }

@@ -9,4 +9,5 @@ mod faults;
 mod interrupts;
 mod ports;
 mod recovery;
+mod streams;
 mod transfers;
