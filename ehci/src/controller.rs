@@ -14,6 +14,7 @@ use crate::schedule::ring::{HEAD, Ring};
 use crate::schedule::tree::Tree;
 use crate::stream::Streams;
 use crate::transfer::Transfers;
+use crate::translator::Clears;
 use core::mem::ManuallyDrop;
 use core::task::Waker;
 
@@ -107,6 +108,7 @@ pub struct Ehci<R: Registers, D: Dma, P: Platform> {
     pub(crate) streams: Streams<D::Buffer>,
     pub(crate) ports: [Port; MAX_PORTS],
     pub(crate) events: Events,
+    pub(crate) clears: Clears,
     pub(crate) doorbell: Doorbell,
     pub(crate) state: State,
     pub(crate) next_look: u64,
@@ -145,6 +147,7 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
             streams,
             ports: [const { Port::new() }; MAX_PORTS],
             events: Events::new(),
+            clears: Clears::new(),
             doorbell: Doorbell::Silent,
             state: State::Stopped,
             next_look: 0,
@@ -398,6 +401,11 @@ impl Events {
         if let Some(free) = self.queue.iter_mut().find(|entry| entry.is_none()) {
             *free = Some(event);
         }
+        self.woken = true;
+    }
+
+    /// Wakes whoever waits for events, for something that is none.
+    pub(crate) fn wake(&mut self) {
         self.woken = true;
     }
 

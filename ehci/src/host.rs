@@ -82,7 +82,7 @@ impl<R: Registers, D: Dma, P: Platform> Host<R, D, P> {
             .map(|mut ehci| use_it(&mut ehci))
     }
 
-    /// Runs a control transfer. See [`Ehci::control`].
+    /// Runs a control transfer, waiting while another one runs on the pipe. See [`Ehci::control`].
     ///
     /// # Cancellation
     ///
@@ -99,7 +99,7 @@ impl<R: Registers, D: Dma, P: Platform> Host<R, D, P> {
         timeout_us: Option<u64>,
     ) -> Result<Completion<D::Buffer>, SubmitError> {
         let mut buffer = buffer;
-        let id = self.accepted(pipe, |ehci| {
+        let id = self.accepted(pipe, Ehci::is_idle, |ehci| {
             match ehci.control(pipe, setup, buffer.take(), timeout_us) {
                 Ok(id) => Ok(id),
                 Err(rejected) => {
@@ -138,7 +138,8 @@ impl<R: Registers, D: Dma, P: Platform> Host<R, D, P> {
             part,
             timeout_us,
         } = request;
-        let id = self.accepted(pipe, |ehci| {
+        let is_free = |ehci: &Ehci<R, D, P>, pipe| !ehci.is_busy(pipe);
+        let id = self.accepted(pipe, is_free, |ehci| {
             let request = Request {
                 buffer: buffer.take(),
                 zero_packet,
@@ -159,6 +160,26 @@ impl<R: Registers, D: Dma, P: Platform> Host<R, D, P> {
             host: self,
             id: Some(id.await?),
         })
+    }
+
+    /// Waits until the transfers of a pipe that were cancelled are over. See [`Ehci::is_busy`].
+    pub async fn settled(&self, pipe: PipeId) {
+        poll_fn(|context| {
+            self.poll();
+            let busy = self.with(|ehci| {
+                let busy = ehci.is_busy(pipe);
+                if busy {
+                    ehci.watch_pipe(pipe, context.waker());
+                }
+                busy
+            });
+            match busy {
+                Some(false) => Poll::Ready(()),
+                Some(true) => Poll::Pending,
+                None => again(context),
+            }
+        })
+        .await;
     }
 
     /// Queues a batch of isochronous packets. See [`Ehci::submit_batch`].
@@ -217,20 +238,21 @@ impl<R: Registers, D: Dma, P: Platform> Host<R, D, P> {
         .await
     }
 
-    /// Tries until the pipe is not busy with transfers that were cancelled before.
+    /// Tries when the pipe is ready for it.
     async fn accepted(
         &self,
         pipe: PipeId,
+        is_ready: impl Fn(&Ehci<R, D, P>, PipeId) -> bool,
         mut submit: impl FnMut(&mut Ehci<R, D, P>) -> Result<TransferId, SubmitError>,
     ) -> Result<TransferId, SubmitError> {
         poll_fn(|context| {
             self.poll();
             let result = self.with(|ehci| {
-                if ehci.is_busy(pipe) {
+                if is_ready(ehci, pipe) {
+                    Some(submit(ehci))
+                } else {
                     ehci.watch_pipe(pipe, context.waker());
                     None
-                } else {
-                    Some(submit(ehci))
                 }
             });
             match result {

@@ -151,6 +151,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 mod transfer;
+mod translator;
 
 pub use bounce::{Bounce, Bounced, Descriptors};
 pub use controller::{Ehci, PortEvent, State, Statistics};
@@ -163,6 +164,7 @@ pub use platform::Platform;
 pub use port::{PortChange, Speed};
 pub use stream::{BATCHES, Batch, BatchId, PACKETS, Packet, STREAMS, Sizes, StreamId};
 pub use transfer::{Completion, Part, Rejected, Request, TransferId};
+pub use translator::TranslatorClear;
 
 /// Queue heads, two of which belong to the schedules: as many pipes less two.
 pub const QUEUE_HEADS: usize = 32;

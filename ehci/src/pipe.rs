@@ -54,7 +54,7 @@ pub(crate) struct Pipe {
     toggle_due: bool,
     /// When an interrupt endpoint is visited.
     pub(crate) plan: Option<Plan>,
-    /// To be woken when the pipe is not busy any more.
+    /// To be woken when the pipe is not busy any more, or is idle.
     pub(crate) waker: Option<Waker>,
     pub(crate) woken: bool,
     /// When a queue head that was taken out of the periodic schedule is free.
@@ -165,7 +165,7 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
         self.find(id).is_some_and(|pipe| pipe.stage != Stage::Open)
     }
 
-    /// Leaves a waker to be woken when the pipe is not busy any more. See [`Ehci::take_woken`].
+    /// Leaves a waker to be woken when the pipe is not busy any more, or is idle. See [`Ehci::take_woken`].
     pub fn watch_pipe(&mut self, id: PipeId, waker: &Waker) {
         if self.find(id).is_some()
             && let Some(pipe) = self.pipe_mut(id.qh)
@@ -206,6 +206,30 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
             // Without an active qTD the controller only reads the overlay (section 4.10.2).
             self.clear_toggle(id.qh);
         }
+    }
+
+    /// Returns an open pipe to the default control endpoint of a device.
+    pub fn control_pipe(&self, address: u8) -> Option<PipeId> {
+        let is_it = |pipe: &Pipe| {
+            let endpoint = pipe.endpoint.as_ref();
+            let fits = endpoint.is_some_and(|endpoint| {
+                endpoint.address == address
+                    && endpoint.number == 0
+                    && endpoint.kind == Kind::Control
+            });
+            fits && !matches!(pipe.stage, Stage::Free | Stage::Closing) && !pipe.gone
+        };
+        let (pipe, index) = self.pipes.iter().zip(0..).find(|(pipe, _)| is_it(pipe))?;
+        Some(PipeId {
+            qh: Qh(index),
+            generation: pipe.generation,
+        })
+    }
+
+    /// Whether all transfers of a pipe have ended.
+    pub fn is_idle(&self, id: PipeId) -> bool {
+        self.find(id)
+            .is_none_or(|pipe| pipe.stage == Stage::Open && pipe.oldest.is_none())
     }
 
     pub(crate) fn pipe(&self, qh: Qh) -> Option<&Pipe> {
@@ -262,6 +286,9 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
             Stage::Free | Stage::Open => return,
         };
         self.finish_completed(qh);
+        if error != TransferError::Disconnected && self.memory.overlay_token(qh).active() {
+            self.leave_in_translator(qh);
+        }
         let rest = if error == TransferError::Timeout {
             TransferError::Flushed
         } else {

@@ -158,6 +158,7 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
     /// Ends all transfers of the devices on a port: a controller never reports a device that is not there any more.
     fn disconnect(&mut self, port: u8) {
         self.disconnect_streams(port);
+        self.forget_translators(port);
         for qh in (2..QUEUE_HEADS as u8).map(Qh) {
             let Some(pipe) = self.pipe_mut(qh) else {
                 continue;
@@ -250,6 +251,7 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
     /// Ends and frees everything, on a controller that has stopped.
     pub(crate) fn forget_everything(&mut self) {
         self.streams.forget();
+        self.clears.forget();
         self.ring.stopped();
         for qh in (2..QUEUE_HEADS as u8).map(Qh) {
             self.end_all(

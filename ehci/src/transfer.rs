@@ -383,6 +383,9 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
                 Progress::Failed { bytes, at, token } => {
                     if !self.try_again(qh, at, token) {
                         let error = cause(token);
+                        if error != TransferError::Stall {
+                            self.leave_in_translator(qh);
+                        }
                         self.end_oldest(qh, bytes as usize, Err(error));
                         self.end_all(qh, TransferError::Flushed, TransferError::Flushed);
                         self.restart_queue(qh);
@@ -663,6 +666,7 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
         pipe.oldest = slot.next.take();
         if pipe.oldest.is_none() {
             pipe.newest = None;
+            pipe.woken = pipe.waker.is_some();
         }
         let is_in = slot.chain.as_ref().is_some_and(Chain::is_in);
         if let Some(chain) = slot.chain.take() {

@@ -182,6 +182,8 @@ impl Stick {
                 self.toggles[endpoint] = false;
                 vec![]
             }
+            // CLEAR_TT_BUFFER, as a hub takes it.
+            (0x23, 8) => vec![],
             (0xa1, 0xfe) => vec![0],
             (0x21, 0xff) => {
                 self.csw = None;

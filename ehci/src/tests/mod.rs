@@ -11,3 +11,4 @@ mod ports;
 mod recovery;
 mod streams;
 mod transfers;
+mod translators;
