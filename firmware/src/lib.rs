@@ -21,6 +21,7 @@ pub mod log_ring;
 pub mod msc;
 pub mod partition;
 pub mod report;
+pub mod session;
 pub mod sticks;
 #[cfg(test)]
 mod testing;

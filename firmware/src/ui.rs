@@ -9,9 +9,11 @@
 
 pub mod access;
 pub mod app;
+pub mod boot_keyboard;
 pub mod canvas;
 pub mod colour;
 pub mod font;
 pub mod keys;
+pub mod pad;
 pub mod paint;
 pub mod screen;
