@@ -55,27 +55,9 @@ impl Memory {
         len: u32,
     ) -> Result<Vec<u8>, HostSystemError> {
         let doing = Doing::here(Access::DeviceRead(buffer));
-        let mut state = self.state();
-        let address = self.reach(&mut state, buffer, offset, len, doing)?;
+        let buffer = self.aligned(buffer, doing);
         let mut bytes = vec![0; len as usize];
-        for part in self.parts(address, len) {
-            self.provoke(&mut state, part.index, doing);
-            self.look(&mut state, part.index, doing);
-            let line = &state.lines[part.index];
-            part.copy_out(&line.ram(), &mut bytes);
-            let owed = line.owed & part.mask();
-            let late = if line.unsynced { part.mask() } else { 0 };
-            let origins = line.ram_origin;
-            self.blame(&mut state, Rule::MissingClean, part, owed, doing);
-            self.blame(&mut state, Rule::MissingSync, part, late, doing);
-            if owed == 0 {
-                self.check_written(&mut state, part, &origins, doing);
-                let foreign =
-                    part.which(|at| origins[at].mapping().is_some_and(|id| id != buffer.mapping));
-                self.blame(&mut state, Rule::Leak, part, foreign, doing);
-            }
-            self.provoke(&mut state, part.index, doing);
-        }
+        self.dma_read(doing, buffer, Some(buffer.mapping), offset, &mut bytes)?;
         Ok(bytes)
     }
 
@@ -91,6 +73,66 @@ impl Memory {
         bytes: &[u8],
     ) -> Result<(), HostSystemError> {
         let doing = Doing::here(Access::DeviceWrite(buffer));
+        let buffer = self.aligned(buffer, doing);
+        self.dma_write(doing, buffer, offset, bytes)
+    }
+
+    /// Returns the buffer as the device takes it: the low five bits of its address are ignored.
+    pub(crate) fn aligned(&self, buffer: Buffer, doing: Doing) -> Buffer {
+        let low = buffer.address % LINE as u32;
+        if low == 0 || !self.rules.has(Rule::Unaligned) {
+            return buffer;
+        }
+        self.report(&mut self.state(), Rule::Unaligned, buffer.address, 1, doing);
+        Buffer {
+            address: buffer.address - low,
+            ..buffer
+        }
+    }
+
+    /// Reads as a device does. Bytes of other mappings than `whose` are leaks.
+    pub(crate) fn dma_read(
+        &self,
+        doing: Doing,
+        buffer: Buffer,
+        whose: Option<u32>,
+        offset: u32,
+        bytes: &mut [u8],
+    ) -> Result<(), HostSystemError> {
+        let mut state = self.state();
+        let len = bytes.len() as u32;
+        let address = self.reach(&mut state, buffer, offset, len, doing)?;
+        for part in self.parts(address, len) {
+            self.provoke(&mut state, part.index, doing);
+            self.look(&mut state, part.index, doing);
+            let line = &state.lines[part.index];
+            part.copy_out(&line.ram(), bytes);
+            let owed = line.owed & part.mask();
+            let late = if line.unsynced { part.mask() } else { 0 };
+            let origins = line.ram_origin;
+            self.blame(&mut state, Rule::MissingClean, part, owed, doing);
+            self.blame(&mut state, Rule::MissingSync, part, late, doing);
+            if owed == 0 {
+                self.check_written(&mut state, part, &origins, doing);
+                if let Some(whose) = whose {
+                    let foreign =
+                        part.which(|at| origins[at].mapping().is_some_and(|id| id != whose));
+                    self.blame(&mut state, Rule::Leak, part, foreign, doing);
+                }
+            }
+            self.provoke(&mut state, part.index, doing);
+        }
+        Ok(())
+    }
+
+    /// Writes as a device does, for the buffer's mapping.
+    pub(crate) fn dma_write(
+        &self,
+        doing: Doing,
+        buffer: Buffer,
+        offset: u32,
+        bytes: &[u8],
+    ) -> Result<(), HostSystemError> {
         let mut state = self.state();
         let mut len = bytes.len() as u32;
         let address = self.reach(&mut state, buffer, offset, len, doing)?;
@@ -108,18 +150,15 @@ impl Memory {
             self.provoke(&mut state, part.index, doing);
             self.look(&mut state, part.index, doing);
             let owed = state.lines[part.index].owed;
-            let start = self.address(part.index);
-            let inside = (0..LINE).fold(0, |mask, at| {
-                mask | u32::from(own.contains(&(start + at as u32))) << at
-            });
-            self.blame(
-                &mut state,
-                Rule::MissingInvalidateBefore,
-                part,
-                owed & inside,
-                doing,
-            );
-            self.blame(&mut state, Rule::SharedLine, part, owed & !inside, doing);
+            if owed != 0 {
+                let start = self.address(part.index);
+                let inside = (0..LINE).fold(0, |mask, at| {
+                    mask | u32::from(own.contains(&(start + at as u32))) << at
+                });
+                let before = Rule::MissingInvalidateBefore;
+                self.blame(&mut state, before, part, owed & inside, doing);
+                self.blame(&mut state, Rule::SharedLine, part, owed & !inside, doing);
+            }
             let line = &mut state.lines[part.index];
             line.store_ram(
                 part.mask(),
@@ -132,7 +171,12 @@ impl Memory {
         Ok(())
     }
 
-    /// Returns where a device's access really goes, or why it goes nowhere.
+    /// Reports something that a device found or that was done to it.
+    pub(crate) fn accuse(&self, rule: Rule, address: u32, bytes: u32, doing: Doing) {
+        self.report(&mut self.state(), rule, address, bytes, doing);
+    }
+
+    /// Returns where a device's access goes, or why it goes nowhere.
     fn reach(
         &self,
         state: &mut State,
@@ -141,11 +185,7 @@ impl Memory {
         len: u32,
         doing: Doing,
     ) -> Result<u32, HostSystemError> {
-        let mut start = buffer.address;
-        if !start.is_multiple_of(LINE as u32) && self.rules.has(Rule::Unaligned) {
-            self.report(state, Rule::Unaligned, start, 1, doing);
-            start &= !(LINE as u32 - 1);
-        }
+        let start = buffer.address;
         if offset.checked_add(len).is_none_or(|end| end > buffer.len) {
             self.report(
                 state,

@@ -1,7 +1,12 @@
 //! A host-side model of what emulators of the Wii leave out, for tests: mistakes that would only bite on a console fail a unit test.
 //!
-//! # What is modelled
-//! The memory, as CPU and DMA masters see it. "Section" means the hardware notes'.
+//! * [`Memory`]: MEM1 and MEM2 behind a cache, with the rules of DMA. Below.
+//! * [`controller`]: the EHCI controller, which works on that memory.
+//! * [`device`]: what is plugged into it.
+//! * [`scenario`]: what a driver does to a controller, with no driver; for any controller.
+//!
+//! # The memory
+//! As CPU and DMA masters see it. "Section" means the hardware notes'.
 //!
 //! * **RAM**: as much of MEM1 (from physical 0) and MEM2 (from `0x1000_0000`) as a test asks for. Everything else is [`Rule::OutsideRam`].
 //! * **The data cache** in front of it: 32-byte lines that are valid or not, modified or not; a store that misses fetches its line.
@@ -21,7 +26,7 @@
 //!
 //! A [`Memory`] that is dropped with violations that nobody looked at panics.
 //!
-//! # What is not
+//! # What the memory is not
 //! * The L2 cache (cache instructions act on both, section 7.2), sizes and sets of the caches: any line may be in the cache at any time.
 //! * `sync` within [`mem2_dma::CacheOps`], which promise it; ordering of stores past the cache (`eieio`); Hollywood's own write buffers.
 //! * What goes through pointers is noticed at the next look at its line, and loads not at all: stale data shows in what the test compares. A
@@ -35,6 +40,7 @@
 )]
 
 mod adversary;
+pub mod controller;
 mod cpu;
 pub mod device;
 mod dma;
@@ -44,9 +50,10 @@ mod origin;
 mod part;
 mod provider;
 mod rule;
+pub mod scenario;
 
 pub use adversary::{Adversary, Random, exhaustively};
 pub use dma::{Buffer, HostSystemError};
 pub use memory::{MEM1, MEM2, Memory, POISON};
 pub use origin::Origin;
-pub use rule::{Access, Rule, Rules, Violation};
+pub use rule::{Access, Descriptor, Rule, Rules, Structure, Violation};

@@ -209,6 +209,16 @@ impl Memory {
         Some(self.state().lines[part.index].ram_origin[part.start])
     }
 
+    /// Looks at RAM without any effect. Returns whether it is there.
+    pub(crate) fn peek(&self, address: u32, bytes: &mut [u8]) -> bool {
+        let len = bytes.len() as u32;
+        let state = self.state();
+        for part in self.parts(address, len) {
+            part.copy_out(&state.lines[part.index].ram(), bytes);
+        }
+        self.in_ram(address, len)
+    }
+
     /// Lets the adversary decide about one line.
     pub(crate) fn provoke(&self, state: &mut State, index: usize, doing: Doing) {
         if !state.adversary.decide() {

@@ -34,11 +34,21 @@ pub enum Rule {
     Uninitialised,
     /// No device reads bytes of other mappings than its own.
     Leak,
+    /// Descriptors start at multiples of 32 bytes: the controller hangs on others (section 2.3).
+    DescriptorAlignment,
+    /// Descriptors do not cross a page of 4 KiB (EHCI, 3).
+    DescriptorPage,
+    /// Descriptors hold nothing that the specification leaves undefined (EHCI, 3).
+    DescriptorContents,
+    /// Descriptors that the controller may still hold are left alone: until they are inactive, or until the doorbell is answered (EHCI, 4.8.2, 4.10).
+    DescriptorInUse,
+    /// Registers are written as and when the specification allows it, and 32 bits wide (EHCI, 2.3; hardware notes, 3.3).
+    Register,
 }
 
 impl Rule {
     /// All rules.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 18] = [
         Self::MissingClean,
         Self::MissingSync,
         Self::MissingInvalidateBefore,
@@ -52,6 +62,11 @@ impl Rule {
         Self::OutsideBuffer,
         Self::Uninitialised,
         Self::Leak,
+        Self::DescriptorAlignment,
+        Self::DescriptorPage,
+        Self::DescriptorContents,
+        Self::DescriptorInUse,
+        Self::Register,
     ];
 
     fn text(self) -> &'static str {
@@ -75,6 +90,11 @@ impl Rule {
             Self::OutsideBuffer => "outside the buffer",
             Self::Uninitialised => "uninitialised: read before anything was written",
             Self::Leak => "leak: read for another mapping",
+            Self::DescriptorAlignment => "unaligned descriptor: the controller hangs on it",
+            Self::DescriptorPage => "descriptor across two pages",
+            Self::DescriptorContents => "descriptor with undefined contents",
+            Self::DescriptorInUse => "reuse: a descriptor was changed that the controller may hold",
+            Self::Register => "register used in an undefined way",
         }
     }
 }
@@ -119,6 +139,58 @@ pub enum Access {
     DeviceRead(Buffer),
     /// A device wrote to this buffer.
     DeviceWrite(Buffer),
+    /// The controller read this descriptor.
+    Fetch(Descriptor),
+    /// The controller wrote to this descriptor.
+    WriteBack(Descriptor),
+    /// The controller read data for this descriptor, from this buffer.
+    DataRead(Descriptor, Buffer),
+    /// The controller wrote data for this descriptor, to this buffer.
+    DataWrite(Descriptor, Buffer),
+    /// The controller found this in a descriptor.
+    Contents(Descriptor, &'static str),
+    /// The CPU used a register of the controller.
+    Register(&'static str),
+}
+
+/// What the controller finds in memory (EHCI, 3), and where.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub struct Descriptor {
+    /// What it is.
+    pub kind: Structure,
+    /// Its physical address.
+    pub address: u32,
+}
+
+/// A kind of data structure (EHCI, 3).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum Structure {
+    /// An entry of the periodic frame list (3.1).
+    FrameListEntry,
+    /// An isochronous transfer descriptor (3.3).
+    Itd,
+    /// A split transaction isochronous transfer descriptor (3.4).
+    SiTd,
+    /// A queue element transfer descriptor (3.5).
+    Qtd,
+    /// A queue head (3.6).
+    Qh,
+    /// A periodic frame span traversal node (3.7).
+    Fstn,
+}
+
+impl fmt::Display for Descriptor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match self.kind {
+            Structure::FrameListEntry => "frame list entry",
+            Structure::Itd => "iTD",
+            Structure::SiTd => "siTD",
+            Structure::Qtd => "qTD",
+            Structure::Qh => "QH",
+            Structure::Fstn => "FSTN",
+        };
+        write!(f, "{name} at {:#010x}", self.address)
+    }
 }
 
 impl fmt::Display for Access {
@@ -130,6 +202,16 @@ impl fmt::Display for Access {
             Self::Background => write!(f, "write-back"),
             Self::DeviceRead(buffer) => write!(f, "device read from {buffer}"),
             Self::DeviceWrite(buffer) => write!(f, "device write to {buffer}"),
+            Self::Fetch(descriptor) => write!(f, "fetch of {descriptor}"),
+            Self::WriteBack(descriptor) => write!(f, "write-back of {descriptor}"),
+            Self::DataRead(descriptor, buffer) => {
+                write!(f, "data read for {descriptor} from {buffer}")
+            }
+            Self::DataWrite(descriptor, buffer) => {
+                write!(f, "data write for {descriptor} to {buffer}")
+            }
+            Self::Contents(descriptor, what) => write!(f, "{descriptor}: {what}"),
+            Self::Register(what) => write!(f, "{what}"),
         }
     }
 }

@@ -28,11 +28,13 @@
 mod control;
 pub mod descriptor;
 pub mod disk;
+mod inert;
 mod mass_storage;
 mod peripheral;
 mod toggle;
 
 pub use control::Setup;
+pub use inert::Inert;
 pub use mass_storage::{MassStorage, Short};
 pub use peripheral::{Delivery, End, Function, Peripheral, Sent, Stall};
 
