@@ -9,9 +9,11 @@ use noto_sans_mono_bitmap::{FontWeight, RasterHeight, get_raster, get_raster_wid
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=../linker/dol.ld");
+    let manifest = env::var("CARGO_MANIFEST_DIR").unwrap_or_default();
+    let layout = Path::new(&manifest).join("../linker/dol.ld");
+    // For programs that are built on the library: their build script finds it in DEP_WIISTICK_LAYOUT.
+    println!("cargo::metadata=layout={}", layout.display());
     if env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("none") {
-        let manifest = env::var("CARGO_MANIFEST_DIR").unwrap_or_default();
-        let layout = Path::new(&manifest).join("../linker/dol.ld");
         println!("cargo::rustc-link-arg-bins=-T{}", layout.display());
         println!("cargo::rustc-link-arg-bins=-Tdefmt.x");
     }

@@ -22,11 +22,15 @@ Usage: cargo xtask COMMAND
              --timeout SECONDS         gives up after this time (default: 120)
              --program NAME            boots another image, selftest for instance (default: boot)
              --argument TEXT           hands it to the program; several times: several
+             --project FOLDER          boots a program of yours instead (default: its only one)
   test     runs every test, in layers; --quick: host tests only
   bench    measures: a table, plots in target/bench, exit status 1 beyond a limit
              --only PREFIX             figures whose names begin so
              --report FILE             writes the figures as JSON
   build    makes target/dol/boot.dol and boot.elf
+             --project FOLDER          makes target/dol/NAME.dol there, of each of your programs
+  new      makes a folder with a program of your own that blinks a light
+             FOLDER                    its last part is the program's name
   dist     makes target/dist/wiistick-VERSION.zip for the SD card of a console
   send     builds boot.dol and starts it on a console in the same network, on which the Homebrew
            Channel is open
@@ -45,7 +49,15 @@ pub enum Action {
     /// Prints the help text.
     Help,
     /// Builds the images.
-    Build,
+    Build {
+        /// A package outside the workspace whose programs are built instead.
+        project: Option<PathBuf>,
+    },
+    /// Makes a new program.
+    New {
+        /// The folder that it gets.
+        folder: PathBuf,
+    },
     /// Makes the archive for an SD card.
     Dist,
     /// Starts the image on a console.
@@ -93,6 +105,8 @@ pub struct RunOptions {
     pub program: String,
     /// Arguments for it.
     pub arguments: Vec<String>,
+    /// A package outside the workspace that has the image.
+    pub project: Option<PathBuf>,
 }
 
 impl Default for RunOptions {
@@ -105,6 +119,7 @@ impl Default for RunOptions {
             timeout: Duration::from_secs(120),
             program: BOOT.to_owned(),
             arguments: Vec::new(),
+            project: None,
         }
     }
 }
@@ -126,7 +141,13 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Action> {
             only: String::new(),
             report: None,
         },
-        "build" => Action::Build,
+        "build" => Action::Build { project: None },
+        "new" => Action::New {
+            folder: match parser.next()? {
+                Some(Value(folder)) => folder.into(),
+                _ => bail!("`new` takes the folder to make"),
+            },
+        },
         "dist" => Action::Dist,
         "send" => Action::Send {
             host: parser
@@ -161,6 +182,10 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Action> {
             }
             (Action::Run(options), Long("program")) => {
                 options.program = parser.value()?.string()?;
+            }
+            (Action::Build { project }, Long("project")) => *project = Some(parser.value()?.into()),
+            (Action::Run(options), Long("project")) => {
+                options.project = Some(parser.value()?.into());
             }
             (Action::Run(options), Long("argument")) => {
                 options.arguments.push(parser.value()?.string()?);
@@ -197,7 +222,7 @@ mod tests {
     #[test]
     fn run_takes_the_options_of_the_contract() {
         let line = "run --emulator dolphin --stick a.img --stick=b.img --report r.json --read-only --timeout 5 \
-                    --program selftest --argument list --argument x=y";
+                    --program selftest --argument list --argument x=y --project ../mine";
         let expected = RunOptions {
             emulator: Emulator::Dolphin,
             sticks: vec!["a.img".into(), "b.img".into()],
@@ -206,6 +231,7 @@ mod tests {
             timeout: Duration::from_secs(5),
             program: "selftest".into(),
             arguments: vec!["list".into(), "x=y".into()],
+            project: Some("../mine".into()),
         };
         assert_eq!(parsed(line).unwrap(), Action::Run(expected));
     }

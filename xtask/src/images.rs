@@ -1,7 +1,7 @@
 //! Builds everything that runs on the Wii's processor, the same bytes wherever the sources lie.
 
 use std::env;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -35,19 +35,67 @@ pub fn build(workspace: &Workspace, cargo_target: Option<&Path>) -> Result<()> {
     fs::create_dir_all(&output).with_context(|| format!("cannot make {}", output.display()))?;
 
     for program in build.programs(&packages, FIRMWARE)? {
-        let bytes =
-            fs::read(&program).with_context(|| format!("cannot read {}", program.display()))?;
-        let dol = Dol::from_elf(&bytes).with_context(|| program.display().to_string())?;
-        let name = program.file_name().context("a program without a name")?;
-        let place = output.join(name);
-        fs::write(place.with_extension("elf"), &bytes)?;
-        fs::write(place.with_extension("dol"), dol.to_bytes())?;
+        store(&program, &output)?;
     }
     if packages.iter().any(|package| package.name == SHIM) {
-        for program in build.programs(&packages, SHIM)? {
-            fs::copy(&program, output.join("shim.elf"))?;
-        }
+        build.shim(&packages, &output)?;
     }
+    Ok(())
+}
+
+/// Builds only what boots a DOL in QEMU, into `target/dol`.
+///
+/// # Errors
+/// The toolchain is missing, or the build fails.
+pub fn build_shim(workspace: &Workspace) -> Result<()> {
+    let output = workspace.target("dol");
+    fs::create_dir_all(&output).with_context(|| format!("cannot make {}", output.display()))?;
+    Build::new(workspace, None)?.shim(&workspace.packages()?, &output)
+}
+
+/// Builds the programs of a package outside the workspace into `output`, and returns their names. It shares cargo's own files with
+/// the workspace, so that the libraries need not be built once more.
+///
+/// # Errors
+/// There is no such package, the toolchain is missing, the build fails, or an image does not fit the DOL format.
+pub fn build_project(
+    workspace: &Workspace,
+    project: &Workspace,
+    output: &Path,
+) -> Result<Vec<String>> {
+    let lock = project.root.join("Cargo.lock");
+    if !lock.exists() {
+        fs::copy(workspace.root.join("Cargo.lock"), &lock)
+            .with_context(|| format!("cannot write {}", lock.display()))?;
+    }
+    let packages = project.packages()?;
+    let package = packages.first().context("there is no package")?;
+    ensure!(
+        !package.programs.is_empty(),
+        "{} has no program",
+        package.name
+    );
+    fs::create_dir_all(output).with_context(|| format!("cannot make {}", output.display()))?;
+    let manifest = package.folder.join("Cargo.toml");
+    let selection = [
+        "--bins".as_ref(),
+        "--manifest-path".as_ref(),
+        manifest.as_os_str(),
+    ];
+    let folder = Build::new(workspace, None)?.compile(&package.name, &selection)?;
+    for program in &package.programs {
+        store(&folder.join(program), output)?;
+    }
+    Ok(package.programs.clone())
+}
+
+/// Stores a program as ELF and as DOL.
+fn store(program: &Path, output: &Path) -> Result<()> {
+    let bytes = fs::read(program).with_context(|| format!("cannot read {}", program.display()))?;
+    let dol = Dol::from_elf(&bytes).with_context(|| program.display().to_string())?;
+    let place = output.join(program.file_name().context("a program without a name")?);
+    fs::write(place.with_extension("elf"), &bytes)?;
+    fs::write(place.with_extension("dol"), dol.to_bytes())?;
     Ok(())
 }
 
@@ -57,7 +105,8 @@ pub fn build(workspace: &Workspace, cargo_target: Option<&Path>) -> Result<()> {
 /// It does not, or the build fails.
 pub fn check_size(workspace: &Workspace) -> Result<()> {
     let (package, example, limit) = SMALL;
-    let folder = Build::new(workspace, None)?.compile(package, &["--example", example])?;
+    let folder =
+        Build::new(workspace, None)?.compile(package, &["--example".as_ref(), example.as_ref()])?;
     let program = folder.join("examples").join(example);
     let file = fs::read(&program).with_context(|| format!("cannot read {}", program.display()))?;
     let elf = ElfFile32::<BigEndian>::parse(&*file).context("not a big-endian 32-bit ELF")?;
@@ -100,17 +149,24 @@ impl<'a> Build<'a> {
     fn programs(&self, packages: &[Package], name: &str) -> Result<Vec<PathBuf>> {
         let package = packages.iter().find(|package| package.name == name);
         let package = package.with_context(|| format!("the workspace has no package {name}"))?;
-        let folder = self.compile(name, &["--bins"])?;
+        let folder = self.compile(name, &["--bins".as_ref()])?;
         let files = package.programs.iter().map(|program| folder.join(program));
         Ok(files.collect())
     }
 
-    /// Builds the `targets` of a package and returns the folder that holds them.
-    fn compile(&self, package: &str, targets: &[&str]) -> Result<PathBuf> {
+    fn shim(&self, packages: &[Package], output: &Path) -> Result<()> {
+        for program in self.programs(packages, SHIM)? {
+            fs::copy(&program, output.join("shim.elf"))?;
+        }
+        Ok(())
+    }
+
+    /// Builds a `selection` of what a package has and returns the folder that holds it.
+    fn compile(&self, package: &str, selection: &[&OsStr]) -> Result<PathBuf> {
         let mut cargo = self.workspace.cargo("build");
         cargo
             .args(["--release", "--package", package])
-            .args(targets)
+            .args(selection)
             // The compiler calls memcpy and its kin; there is no C library that has them.
             .args([
                 "-Zbuild-std=core,alloc",

@@ -10,7 +10,7 @@ use crate::emulators::Emulator;
 use crate::setup::{self, Need};
 use crate::toolchain;
 use crate::workspace::{Package, Workspace};
-use crate::{book, exec, images, table};
+use crate::{book, exec, images, project, table};
 
 /// A step whose failure does not keep the others from running.
 struct Layer {
@@ -145,6 +145,10 @@ fn row(name: &str, time: Duration, result: &Result<Tests>) -> [String; 4] {
 fn format(workspace: &Workspace) -> Result<Tests> {
     exec::run(workspace.cargo("fmt").args(["--all", "--check"]))
         .context("not formatted; `cargo fmt --all` does it")?;
+    let mut examples = workspace.cargo("fmt");
+    examples.args(["--check", "--manifest-path", "examples/Cargo.toml"]);
+    exec::run(&mut examples)
+        .context("not formatted; `cargo fmt --manifest-path examples/Cargo.toml` does it")?;
     Ok(Tests::default())
 }
 
@@ -230,6 +234,7 @@ fn images(workspace: &Workspace) -> Result<Tests> {
 const HARNESS: &str = "dolphin-tests";
 
 fn emulators(workspace: &Workspace) -> Result<Tests> {
+    project::build_for_tests(workspace)?;
     let mut cargo = workspace.cargo("test");
     cargo.args(["--package", HARNESS, "--no-fail-fast"]);
     cargo.env("WIISTICK_IMAGES", workspace.target("dol"));

@@ -10,6 +10,7 @@ mod exec;
 mod icon;
 mod images;
 mod layers;
+mod project;
 mod report;
 mod run;
 mod sample;
@@ -57,11 +58,20 @@ fn perform(action: Action) -> Result<bool> {
             book::check(&workspace)?;
             println!("{}", book::build(&workspace)?.display());
         }
-        Action::Build => {
+        Action::Build { project: None } => {
             setup::ensure(&workspace, &setup::BUILD)?;
             images::build(&workspace, None)?;
             println!("{}", workspace.target("dol/boot.dol").display());
         }
+        Action::Build {
+            project: Some(folder),
+        } => {
+            setup::ensure(&workspace, &setup::BUILD)?;
+            for image in project::build(&workspace, &folder)? {
+                println!("{}", image.display());
+            }
+        }
+        Action::New { folder } => project::create(&workspace, &folder)?,
         Action::Dist => {
             setup::ensure(&workspace, &setup::BUILD)?;
             images::build(&workspace, None)?;
@@ -75,6 +85,9 @@ fn perform(action: Action) -> Result<bool> {
         Action::Test { quick } => return layers::run(&workspace, quick),
         Action::Bench { only, report } => {
             return bench::run(&workspace, &only, report.as_deref());
+        }
+        Action::Run(options) if options.project.is_some() => {
+            return project::run(&workspace, &options);
         }
         Action::Run(options) => return run::run(&workspace, &options),
     }

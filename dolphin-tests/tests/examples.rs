@@ -1,0 +1,103 @@
+//! The programs in `examples`, which the book shows, and the one that `cargo xtask new` makes.
+
+use dolphin_tests::{Emulator, Machine, Outcome, Run, StickImage, Tools, noise};
+use serde_json::json;
+use tempfile::NamedTempFile;
+
+fn tools() -> Tools {
+    Tools::from_env().unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn run(emulator: Emulator, program: &str) -> Run {
+    Run::new(emulator, tools().program(program).unwrap())
+}
+
+fn success(run: Run) -> Outcome {
+    run.success(&tools())
+        .unwrap_or_else(|failure| panic!("{failure}"))
+}
+
+fn messages(outcome: &Outcome) -> Vec<&str> {
+    outcome
+        .frames
+        .iter()
+        .map(|frame| frame.message.as_str())
+        .collect()
+}
+
+fn stick() -> NamedTempFile {
+    let file = NamedTempFile::new().unwrap();
+    let stick = StickImage::new(16, 24).file("A", noise("a", 100));
+    stick.write(file.path()).unwrap();
+    file
+}
+
+#[test]
+fn a_new_program_boots_in_both_emulators_and_blinks() {
+    for emulator in [Emulator::Qemu, Emulator::Dolphin] {
+        let outcome = success(run(emulator, "hello"));
+        assert_eq!(
+            messages(&outcome),
+            ["blink 1", "blink 2", "blink 3", "blink 4", "blink 5"],
+            "{outcome}"
+        );
+    }
+}
+
+#[test]
+fn the_stick_program_reads_the_first_block() {
+    let image = stick();
+    let outcome = success(
+        run(Emulator::Qemu, "stick")
+            .read_only_stick(image.path())
+            .audit_dma(),
+    );
+    let bytes = std::fs::read(image.path()).unwrap();
+    assert_eq!(
+        messages(&outcome)[1..],
+        [
+            format!("{} blocks of 512 bytes", bytes.len() / 512),
+            format!("the first one begins with {:02x?}", &bytes[..16]),
+            "and ends with [55, aa]".to_owned(),
+        ],
+        "{outcome}"
+    );
+    assert_eq!(outcome.audit.as_ref().unwrap().outside_mem2, 0);
+}
+
+#[test]
+fn the_keyboard_program_prints_what_is_typed() {
+    let keyboard =
+        run(Emulator::Qemu, "keyboard").qemu_arguments(["-device", "usb-kbd,bus=ehci.0"]);
+    let mut machine = keyboard.start(&tools()).unwrap();
+    assert!(
+        machine.wait_for("type").unwrap().is_some(),
+        "{}",
+        machine.to_end().unwrap()
+    );
+    for key in ["w", "i", "7", "esc"] {
+        press(&mut machine, key);
+    }
+    let outcome = machine.to_end().unwrap();
+    assert_eq!(outcome.reasons(), Vec::<String>::new(), "{outcome}");
+    assert_eq!(messages(&outcome)[2..], ["w", "i", "key 36"], "{outcome}");
+}
+
+/// Presses a key and releases it.
+fn press(machine: &mut Machine, key: &str) {
+    let key = json!({ "type": "qcode", "data": key });
+    let qmp = machine.qmp().unwrap();
+    qmp.execute("send-key", json!({ "keys": [key], "hold-time": 20 }))
+        .unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(60));
+}
+
+#[test]
+fn the_pci_program_finds_the_controller_by_itself() {
+    let image = stick();
+    let outcome = success(run(Emulator::Qemu, "pci").read_only_stick(image.path()));
+    assert!(
+        messages(&outcome).contains(&"port 0: 46f4:0001"),
+        "{outcome}"
+    );
+}
