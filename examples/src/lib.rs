@@ -7,10 +7,9 @@ use core::ptr::NonNull;
 use ehci::embassy::UsbHost;
 use ehci::registers::{ByteOrder, Mmio};
 use ehci::{Bounce, Ehci, Platform};
-use hollywood_pac::cache::Broadway;
-use mem2_dma::{Mem2, Pool, Storage};
-use static_cell::StaticCell;
-use wiistick::wii::{time, usb::pool_range};
+use hollywood_pac::lowmem::LowMemory;
+use mem2_dma::Mem2;
+use wiistick::wii::{dma, time};
 
 /// The controller, with its memory and the machine around it.
 pub type Usb = UsbHost<Mmio, Bounce<'static>, Machine>;
@@ -33,20 +32,16 @@ impl Platform for Machine {
 
 /// Starts the controller with a bounce pool in MEM2. Once in a program.
 pub fn start() -> Result<Usb, Failure> {
-    static PROVIDER: StaticCell<Mem2<Broadway>> = StaticCell::new();
-    static STORAGE: StaticCell<Storage<32, 128>> = StaticCell::new();
-    static POOL: StaticCell<Pool<'static>> = StaticCell::new();
-
     // SAFETY: one load from an address that every machine here has mapped. Where there is no controller, as in Dolphin, it
     // gives all ones.
     let registers = unsafe { Mmio::probe(NonNull::without_provenance(EHCI)) }?;
     let order = registers.order();
 
-    // SAFETY: the boot code has set up the Wii's address map; the range is the top of the program's part of MEM2, and nobody
-    // else in this program uses it.
-    let provider = PROVIDER.init(unsafe { Mem2::carve(pool_range()?) }?);
-    let pool = POOL.init(Pool::new(provider, STORAGE.init_with(Storage::new))?);
-    let memory = Bounce::new(pool, Mem2::CONSTRAINTS)?;
+    if LowMemory::get().ios_version().is_some() {
+        return Err("the controller belongs to IOS".into());
+    }
+    // The library's pool: the top of the program's part of MEM2.
+    let memory = Bounce::new(dma::pool()?, Mem2::CONSTRAINTS)?;
     let machine = Machine {
         hollywood: order == ByteOrder::Big,
     };

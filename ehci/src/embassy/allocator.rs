@@ -77,13 +77,19 @@ impl<'d, R: Registers + 'd, D: Dma + 'd, P: Platform + 'd> UsbHostAllocator<'d>
             (0, Some(translator)) => shared.port_of(translator.hub_address),
             _ => shared.port_of(addr),
         };
+        // embassy-usb-host's HID driver leaves the interval out: 8 ms, as keyboards ask for (USB 2.0, section 9.6.6).
+        let interval = match (kind, speed, info.interval_ms) {
+            (Kind::Interrupt(_), Speed::High, 0) => 7,
+            (Kind::Interrupt(_), _, 0) => 8,
+            (_, _, raw) => raw,
+        };
         let endpoint = Endpoint {
             address: addr,
             number: info.addr.index() as u8,
             kind,
             speed,
             max_packet: info.max_packet_size,
-            interval: info.interval_ms,
+            interval,
             translator,
             root_port,
         };

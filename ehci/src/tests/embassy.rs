@@ -591,6 +591,31 @@ fn an_interrupt_pipe_gives_one_report_at_a_time() {
 }
 
 #[test]
+fn an_interrupt_pipe_without_an_interval_is_asked_every_8_ms() {
+    let machine = Machine::new();
+    let wii = host(&machine);
+    let shared = plug(&machine, 0, 64);
+    let mut controller = wii.controller();
+    run(&machine, async {
+        controller.wait_for_device_event().await;
+        let info = EndpointInfo {
+            addr: EndpointAddress::from_parts(3, Direction::In),
+            ep_type: EndpointType::Interrupt,
+            max_packet_size: 8,
+            interval_ms: 0,
+        };
+        let mut pipe = wii
+            .allocator()
+            .alloc_pipe::<pipe::Interrupt, pipe::In>(0, &info, None)
+            .unwrap();
+        shared.borrow_mut().reports = [vec![5; 8]].into();
+        let mut report = [0; 8];
+        assert_eq!(pipe.request_in(&mut report).await, Ok(8));
+        assert_eq!(report, [5; 8]);
+    });
+}
+
+#[test]
 fn a_bus_reset_resets_the_device_of_the_last_event() {
     let machine = Machine::new();
     let wii = host(&machine);
