@@ -13,6 +13,7 @@ use pulldown_cmark::{CowStr, Event, Options, Parser, Tag, html};
 
 use crate::workspace::Workspace;
 
+pub use blocks::first_program;
 pub use check::check;
 
 /// Where the chapters lie, relative to the root.

@@ -24,6 +24,7 @@ Usage: cargo xtask COMMAND
              --argument TEXT           hands it to the program; several times: several
              --project FOLDER          boots a program of yours instead (default: its only one)
   test     runs every test, in layers; --quick: host tests only
+             --layer NAME              one of the layers that the table names; several times: several
   bench    measures: a table, plots in target/bench, exit status 1 beyond a limit
              --only PREFIX             figures whose names begin so
              --report FILE             writes the figures as JSON
@@ -73,6 +74,8 @@ pub enum Action {
     Test {
         /// Host tests only.
         quick: bool,
+        /// These layers only; empty: all.
+        layers: Vec<String>,
     },
     /// Measures.
     Bench {
@@ -157,14 +160,18 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Action> {
         },
         "book" => Action::Book,
         "doctor" => Action::Doctor,
-        "test" => Action::Test { quick: false },
+        "test" => Action::Test {
+            quick: false,
+            layers: Vec::new(),
+        },
         "run" => Action::Run(RunOptions::default()),
         other => bail!("there is no command {other:?}"),
     };
     while let Some(argument) = parser.next()? {
         match (&mut action, argument) {
             (_, Long("help") | Short('h')) => return Ok(Action::Help),
-            (Action::Test { quick }, Long("quick")) => *quick = true,
+            (Action::Test { quick, .. }, Long("quick")) => *quick = true,
+            (Action::Test { layers, .. }, Long("layer")) => layers.push(parser.value()?.string()?),
             (Action::Bench { only, .. }, Long("only")) => *only = parser.value()?.string()?,
             (Action::Bench { report, .. }, Long("report")) => {
                 *report = Some(parser.value()?.into());
@@ -247,12 +254,17 @@ mod tests {
     }
 
     #[test]
-    fn quick_is_an_option_of_test_only() {
+    fn quick_and_layers_are_options_of_test_only() {
+        let test = |quick, layers: &[&str]| Action::Test {
+            quick,
+            layers: layers.iter().map(ToString::to_string).collect(),
+        };
+        assert_eq!(parsed("test --quick").unwrap(), test(true, &[]));
+        assert_eq!(parsed("test").unwrap(), test(false, &[]));
         assert_eq!(
-            parsed("test --quick").unwrap(),
-            Action::Test { quick: true }
+            parsed("test --layer book --layer host").unwrap(),
+            test(false, &["book", "host"])
         );
-        assert_eq!(parsed("test").unwrap(), Action::Test { quick: false });
         assert!(parsed("build --quick").is_err());
     }
 

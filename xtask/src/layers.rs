@@ -10,7 +10,7 @@ use crate::emulators::Emulator;
 use crate::setup::{self, Need};
 use crate::toolchain;
 use crate::workspace::{Package, Workspace};
-use crate::{book, exec, images, project, table};
+use crate::{book, exec, images, packages, project, table};
 
 /// A step whose failure does not keep the others from running.
 struct Layer {
@@ -34,7 +34,7 @@ const HOST: Layer = Layer {
 };
 
 /// In this order: what fails fastest comes first.
-const LAYERS: [Layer; 9] = [
+const LAYERS: [Layer; 10] = [
     Layer {
         name: "format",
         needs: &[Need::Rustfmt],
@@ -62,6 +62,11 @@ const LAYERS: [Layer; 9] = [
         run: big_endian,
     },
     Layer {
+        name: "packages",
+        needs: &[],
+        run: packages,
+    },
+    Layer {
         name: "images",
         needs: &setup::BUILD,
         run: images,
@@ -84,12 +89,17 @@ const LAYERS: [Layer; 9] = [
     },
 ];
 
-/// Runs the layers and prints the table; returns whether all of them passed.
+/// Runs the layers, or those with the given names, and prints the table; returns whether all of them passed.
 ///
 /// # Errors
-/// A tool is missing and cannot be installed.
-pub fn run(workspace: &Workspace, quick: bool) -> Result<bool> {
-    let layers: &[Layer] = if quick { &[HOST] } else { &LAYERS };
+/// A tool is missing and cannot be installed, or there is no such layer.
+pub fn run(workspace: &Workspace, quick: bool, names: &[String]) -> Result<bool> {
+    let mut layers: Vec<Layer> = if quick { vec![HOST] } else { LAYERS.into() };
+    for name in names {
+        let known = layers.iter().any(|layer| layer.name == name);
+        ensure!(known, "there is no layer {name:?}");
+    }
+    layers.retain(|layer| names.is_empty() || names.iter().any(|name| name == layer.name));
     let mut needs = Vec::new();
     for need in layers.iter().flat_map(|layer| layer.needs) {
         if !needs.contains(need) {
@@ -223,6 +233,11 @@ fn firmware_packages(workspace: &Workspace) -> Result<Vec<Package>> {
             .any(|folder| package.folder.starts_with(workspace.root.join(folder)))
     });
     Ok(packages)
+}
+
+fn packages(workspace: &Workspace) -> Result<Tests> {
+    packages::check(workspace)?;
+    Ok(Tests::default())
 }
 
 fn images(workspace: &Workspace) -> Result<Tests> {

@@ -10,6 +10,7 @@ mod exec;
 mod icon;
 mod images;
 mod layers;
+mod packages;
 mod project;
 mod report;
 mod run;
@@ -82,7 +83,7 @@ fn perform(action: Action) -> Result<bool> {
             images::build(&workspace, None)?;
             send::boot_image(&workspace, &host)?;
         }
-        Action::Test { quick } => return layers::run(&workspace, quick),
+        Action::Test { quick, layers } => return layers::run(&workspace, quick, &layers),
         Action::Bench { only, report } => {
             return bench::run(&workspace, &only, report.as_deref());
         }

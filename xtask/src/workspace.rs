@@ -23,6 +23,8 @@ pub struct Package {
     pub version: String,
     /// The folder of its `Cargo.toml`.
     pub folder: PathBuf,
+    /// The oldest compiler that it promises to do with.
+    pub compiler: Option<String>,
     /// Names of its programs.
     pub programs: Vec<String>,
 }
@@ -76,6 +78,7 @@ impl Workspace {
                     .parent()
                     .unwrap_or(&self.root)
                     .to_owned(),
+                compiler: package["rust_version"].as_str().map(str::to_owned),
                 programs: array(&package["targets"])
                     .filter(|target| array(&target["kind"]).any(|kind| kind == "bin"))
                     .map(|target| text(&target["name"]))

@@ -18,6 +18,30 @@ use pulldown_cmark::{CodeBlockKind, Event, Tag, TagEnd};
 use super::Page;
 use crate::cli;
 
+/// Returns the first Rust block of a page: a program.
+///
+/// # Errors
+/// There is none.
+pub fn first_program(root: &Path, path: &str) -> Result<String> {
+    let page = Page::read(root, path)?;
+    let mut program = None;
+    for event in page.events() {
+        match event {
+            Event::Start(Tag::CodeBlock(CodeBlockKind::Fenced(fence))) if &*fence == "rust" => {
+                program = Some(String::new());
+            }
+            Event::Text(text) => {
+                if let Some(program) = &mut program {
+                    program.push_str(&text);
+                }
+            }
+            Event::End(TagEnd::CodeBlock) if program.is_some() => break,
+            _ => {}
+        }
+    }
+    program.with_context(|| format!("{path} has no Rust block"))
+}
+
 /// Checks every code block of a page and returns how many there are. `tested` says whether a crate runs
 /// the page's Rust blocks; `packages` are the names that `--package` takes.
 pub fn check(root: &Path, page: &Page, tested: bool, packages: &[String]) -> Result<usize> {
