@@ -1,9 +1,5 @@
 //! The bus: what a microframe has room for, and who answers a token.
 
-#![allow(
-    dead_code,
-    reason = "split and isochronous transactions are not executed yet"
-)]
 use super::Ehci;
 use crate::device::{Packet, Response, Split, Token};
 

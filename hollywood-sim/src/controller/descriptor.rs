@@ -1,9 +1,5 @@
 //! Layouts of what is in memory (EHCI, 3), as words in the controller's order: little-endian, bit 0 the lowest.
 
-#![allow(
-    dead_code,
-    reason = "split and isochronous transactions are not executed yet"
-)]
 use crate::device::{Pid, Speed};
 use crate::{Descriptor, Structure};
 
@@ -107,7 +103,6 @@ impl Token {
 /// A qTD (3.5): next, alternate, token, five pages.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Qtd {
-    pub address: u32,
     pub words: [u32; 8],
 }
 

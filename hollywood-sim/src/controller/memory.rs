@@ -85,7 +85,7 @@ impl Master {
     pub(super) fn fetch_qtd(&mut self, address: u32) -> Result<Qtd, Stop> {
         let kind = Structure::Qtd;
         let words = self.fetch(Descriptor { kind, address })?;
-        Ok(Qtd { address, words })
+        Ok(Qtd { words })
     }
 
     /// Looks at words without anybody noticing.

@@ -25,11 +25,13 @@
 mod asynchronous;
 mod bus;
 mod descriptor;
+mod isochronous;
 mod memory;
 mod periodic;
 mod port;
 mod queue;
 mod registers;
+mod split;
 #[cfg(test)]
 mod tests;
 

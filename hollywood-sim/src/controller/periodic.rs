@@ -67,7 +67,10 @@ impl Ehci {
                     let [normal, back] = self.master.fetch::<2>(target)?.map(Link);
                     self.span(&mut mode, target, normal, back)
                 }
-                _ => (target, Link(self.master.fetch::<1>(target)?[0])),
+                // On the way back only queue heads count.
+                _ if mode != Mode::Normal => (target, Link(self.master.fetch::<1>(target)?[0])),
+                Structure::SiTd => (target, self.execute_sitd(target)?),
+                _ => (target, self.execute_itd(target)?),
             };
         }
         self.master.undefined(
@@ -147,8 +150,8 @@ impl Ehci {
             let what = "a head of the reclamation list in the periodic schedule (3.6.2)";
             self.master.undefined(head.descriptor(), what);
         }
-        if head.speed() != Some(Speed::High) {
-            return Ok(());
+        if let Some(speed @ (Speed::Low | Speed::Full)) = head.speed() {
+            return self.execute_split_interrupt(head, speed);
         }
         let now = 1 << (self.registers.frame & 7);
         if head.start_mask() == 0 && head.token().has(token::ACTIVE) {

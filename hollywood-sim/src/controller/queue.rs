@@ -131,7 +131,7 @@ impl Ehci {
         }
         match head.speed() {
             Some(Speed::High) => self.execute_high_speed(head),
-            Some(_) => Ok(Visit::Idle),
+            Some(speed) => self.execute_split(head, speed),
             None => {
                 self.master
                     .undefined(head.descriptor(), "a reserved endpoint speed (3.6.2)");
@@ -286,8 +286,9 @@ impl Ehci {
                 token.set(status::BABBLE, outcome == Outcome::Babble);
             }
         }
-        // Every answer that is no error gives back all tries (note 2 of table 3-16).
-        if counted && !matches!(outcome, Outcome::Error) && token.pid() != Some(Pid::Setup) {
+        // A transaction without an error gives back all tries (note 2 of table 3-16). PING and start-splits are none: what follows them may fail for ever.
+        let succeeded = matches!(outcome, Outcome::Moved(_) | Outcome::Nak);
+        if counted && succeeded && token.pid() != Some(Pid::Setup) {
             token.set_errors_left(3);
         }
         head.set_token(token);
@@ -318,13 +319,15 @@ impl Ehci {
         head.set_token(token);
     }
 
-    /// Cuts the next `len` bytes of the buffer at the ends of pages, and says what the rest of the buffer in each page is.
-    fn pieces(&self, head: &Qh, len: usize) -> Vec<(Buffer, usize)> {
+    /// Cuts `len` bytes of the buffer, `skip` from where it goes on, at the ends of pages, and says what the rest of the buffer in each page is.
+    fn pieces(&self, head: &Qh, skip: usize, len: usize) -> Vec<(Buffer, usize)> {
         let token = head.token();
         let astray = self.astray.get(&head.address).copied().unwrap_or(0);
-        let mut page = token.page();
-        let mut offset = head.words[qh::BUFFER] & 0xfff;
-        let (mut left, mut rest) = (len as u32, (token.bytes() as u32).max(len as u32));
+        let start = (head.words[qh::BUFFER] & 0xfff) + skip as u32;
+        let mut page = token.page() + start as usize / 4096;
+        let mut offset = start % 4096;
+        let left_over = token.bytes().saturating_sub(skip);
+        let (mut left, mut rest) = (len as u32, left_over.max(len) as u32);
         let mut pieces = Vec::new();
         while left != 0 && page < PAGES {
             let here = left.min(4096 - offset);
@@ -351,7 +354,7 @@ impl Ehci {
     pub(super) fn gather(&mut self, head: &Qh, len: usize) -> Result<Vec<u8>, Stop> {
         let mut bytes = vec![0; len];
         let mut done = 0;
-        for (buffer, here) in self.pieces(head, len) {
+        for (buffer, here) in self.pieces(head, 0, len) {
             let into = &mut bytes[done..done + here];
             self.master.read_data(head.qtd(), buffer, into)?;
             done += here;
@@ -361,8 +364,13 @@ impl Ehci {
 
     /// Writes bytes to where the buffer goes on.
     pub(super) fn scatter(&mut self, head: &Qh, bytes: &[u8]) -> Result<(), Stop> {
+        self.scatter_at(head, 0, bytes)
+    }
+
+    /// Writes bytes to `skip` bytes after where the buffer goes on.
+    pub(super) fn scatter_at(&mut self, head: &Qh, skip: usize, bytes: &[u8]) -> Result<(), Stop> {
         let mut done = 0;
-        for (buffer, here) in self.pieces(head, bytes.len()) {
+        for (buffer, here) in self.pieces(head, skip, bytes.len()) {
             let from = &bytes[done..done + here];
             self.master.write_data(head.qtd(), buffer, from)?;
             done += here;

@@ -28,13 +28,18 @@
 mod control;
 pub mod descriptor;
 pub mod disk;
+mod hub;
 mod inert;
+mod keyboard;
 mod mass_storage;
 mod peripheral;
 mod toggle;
+mod translator;
 
 pub use control::Setup;
+pub use hub::Hub;
 pub use inert::Inert;
+pub use keyboard::Keyboard;
 pub use mass_storage::{MassStorage, Short};
 pub use peripheral::{Delivery, End, Function, Peripheral, Sent, Stall};
 
@@ -149,6 +154,22 @@ pub struct Split {
     pub speed: Speed,
     /// Control (0), isochronous (1), bulk (2), interrupt (3).
     pub kind: u8,
+    /// Which part of isochronous data for the device this is.
+    pub part: Part,
+}
+
+/// A part of isochronous data in a split transaction (table 8-3).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
+pub enum Part {
+    /// All of them, or something that is not isochronous.
+    #[default]
+    All,
+    /// The first part.
+    Begin,
+    /// Neither first nor last.
+    Middle,
+    /// The last part.
+    End,
 }
 
 /// A device as a bus sees it, with all that is connected behind it.

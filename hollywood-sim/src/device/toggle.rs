@@ -55,6 +55,11 @@ enum Stage {
 }
 
 impl<F: Function> Peripheral<F> {
+    /// Returns the address that it answers to: the one that it was given, once that transfer is over.
+    pub(super) fn bus_address(&self) -> u8 {
+        self.pipes.address
+    }
+
     fn max_control(&self) -> usize {
         let device = &self.function.descriptors().device;
         usize::from(device.get(7).copied().unwrap_or(64)).max(8)

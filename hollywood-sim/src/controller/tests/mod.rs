@@ -1,10 +1,12 @@
 //! The controller against the specification: each test is a rule of it. `conformance.md` says which.
 
 mod asynchronous;
+mod isochronous;
 mod periodic;
 mod ports;
 mod queue;
 mod registers;
+mod split;
 
 use std::cell::RefCell;
 use std::rc::Rc;
