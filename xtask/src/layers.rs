@@ -213,6 +213,8 @@ fn big_endian(workspace: &Workspace) -> Result<Tests> {
     }
     compiler.apply(&mut cargo);
     cargo
+        // Emulated code is slow: what optimising costs here is won back several times over.
+        .env("CARGO_PROFILE_DEV_OPT_LEVEL", "1")
         .env(
             "CARGO_TARGET_POWERPC_UNKNOWN_LINUX_GNU_LINKER",
             "powerpc-linux-gnu-gcc",

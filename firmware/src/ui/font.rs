@@ -78,11 +78,8 @@ impl Glyph {
         if x / 2 >= self.row_bytes {
             return 0;
         }
-        let byte = self
-            .rows
-            .get(y * self.row_bytes + x / 2)
-            .copied()
-            .unwrap_or(0);
+        let mut rows = self.rows.chunks_exact(self.row_bytes);
+        let byte = rows.nth(y).map_or(0, |row| row[x / 2]);
         if x % 2 == 0 { byte >> 4 } else { byte & 15 }
     }
 }
