@@ -17,10 +17,7 @@ use std::{
     fs,
     io::BufReader,
     marker::PhantomData,
-    os::{
-        fd::{AsRawFd, OwnedFd},
-        unix::net::UnixStream,
-    },
+    os::{fd::OwnedFd, unix::net::UnixStream},
     time::{Duration, Instant},
 };
 use tempfile::TempDir;
@@ -66,17 +63,27 @@ impl Machine {
         let folder = process::run_folder()?;
         let output = folder.path().join("output");
         let (process, memory, qmp) = match run.emulator {
+            Emulator::Dolphin if !run.devices.is_empty() => {
+                return Err(Error::Unsupported(
+                    "only QEMU takes a device of the test's making",
+                ));
+            }
             Emulator::Dolphin => {
                 let command = dolphin::command(tools, run, folder.path())?;
-                (Process::start(command, &output, None)?, None, None)
+                (Process::start(command, &output, &[])?, None, None)
             }
             Emulator::Qemu if run.gecko => return Err(Error::Unsupported("QEMU has no USB Gecko")),
             Emulator::Qemu => {
                 let (ours, theirs) = UnixStream::pair().context(|| "QMP socket".into())?;
-                let theirs = OwnedFd::from(theirs);
-                let command = qemu::command(tools, run, folder.path(), theirs.as_raw_fd())?;
-                let mut process = Process::start(command, &output, Some(&theirs))?;
-                drop(theirs);
+                let mut shared = vec![OwnedFd::from(theirs)];
+                for device in &run.devices {
+                    let (ours, theirs) = UnixStream::pair().context(|| "device socket".into())?;
+                    shared.push(theirs.into());
+                    device.serve(ours);
+                }
+                let command = qemu::command(tools, run, folder.path(), &shared[0], &shared[1..])?;
+                let mut process = Process::start(command, &output, &shared)?;
+                drop(shared);
                 let (memory, qmp) = attach(&mut process, ours).map_err(|error| {
                     // What QEMU itself says about a refused option is worth more than a closed socket.
                     let said = fs::read_to_string(&output).unwrap_or_default();
@@ -215,7 +222,7 @@ impl Machine {
         Ok(())
     }
 
-    /// Plugs in again a stick that was pulled; into the first free port.
+    /// Plugs in a stick that was pulled, or has not been plugged in yet; into the first free port.
     ///
     /// # Errors
     /// [`Error::Qmp`] if there is no such stick, or it is plugged in.

@@ -1,7 +1,7 @@
 //! Describes a run, and starts it.
 
-use crate::{Error, Failure, Machine, Outcome, Program, Tools};
-use std::{ffi::OsString, path::PathBuf, time::Duration};
+use crate::{Error, Failure, Machine, Outcome, Program, RedirectedDevice, Tools, redir::Factory};
+use std::{ffi::OsString, path::PathBuf, sync::Arc, time::Duration};
 
 /// Which emulator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +27,8 @@ pub enum DolphinCore {
 pub(crate) struct Stick {
     pub image: PathBuf,
     pub read_only: bool,
+    /// Plugged in from the start.
+    pub attached: bool,
 }
 
 /// What to run and how. See the [crate documentation](crate) for an example.
@@ -37,6 +39,7 @@ pub struct Run {
     pub(crate) program: Program,
     pub(crate) arguments: Vec<String>,
     pub(crate) sticks: Vec<Stick>,
+    pub(crate) devices: Vec<Factory>,
     pub(crate) time_limit: Duration,
     pub(crate) dolphin_core: DolphinCore,
     pub(crate) gecko: bool,
@@ -56,6 +59,7 @@ impl Run {
             program,
             arguments: Vec::new(),
             sticks: Vec::new(),
+            devices: Vec::new(),
             time_limit: Duration::from_secs(20),
             dolphin_core: DolphinCore::default(),
             gecko: false,
@@ -80,6 +84,7 @@ impl Run {
         self.sticks.push(Stick {
             image: image.into(),
             read_only: false,
+            attached: true,
         });
         self
     }
@@ -89,7 +94,27 @@ impl Run {
         self.sticks.push(Stick {
             image: image.into(),
             read_only: true,
+            attached: true,
         });
+        self
+    }
+
+    /// Has a disk image ready that is not plugged in before [`Machine::plug`] says so.
+    pub fn later_stick(mut self, image: impl Into<PathBuf>) -> Self {
+        self.sticks.push(Stick {
+            image: image.into(),
+            read_only: false,
+            attached: false,
+        });
+        self
+    }
+
+    /// Plugs in a USB device of the test's own making. It is made, and lives, in a thread of its own.
+    pub fn device(
+        mut self,
+        make: impl Fn() -> Box<dyn RedirectedDevice> + Send + Sync + 'static,
+    ) -> Self {
+        self.devices.push(Factory(Arc::new(make)));
         self
     }
 
@@ -151,7 +176,7 @@ impl Run {
         self
     }
 
-    /// Accepts complaints of QEMU that contain `text`; any other makes the run fail.
+    /// Accepts complaints of QEMU, and of its controller about the driver, that contain `text`; any other makes the run fail.
     pub fn tolerate(mut self, text: impl Into<String>) -> Self {
         self.tolerated.push(text.into());
         self

@@ -3,11 +3,10 @@
 
 mod common;
 
-use common::sticks::{events, image, tools, varied};
+use common::sticks::{events, files_of, image, read_files, tools, varied};
 use dolphin_tests::{Emulator, Outcome, Run, StickImage};
 use object::{Object, ObjectSymbol};
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
 use tempfile::NamedTempFile;
 use wiistick::report::{Bounce, ControllerKind, Event, VolumeKind};
 
@@ -17,36 +16,6 @@ fn bounce(outcome: &Outcome) -> Bounce {
         _ => None,
     });
     counters.unwrap_or_else(|| panic!("no bounce counters\n{outcome}"))
-}
-
-/// Path, length and digest of each file that the firmware read.
-fn read_files(outcome: &Outcome) -> BTreeMap<String, (u64, String)> {
-    let files = events(outcome).into_iter().filter_map(|event| match event {
-        Event::File {
-            path,
-            bytes,
-            sha256,
-            ..
-        } => Some((path, (bytes, sha256.to_string()))),
-        _ => None,
-    });
-    files.collect()
-}
-
-fn files_of(stick: &StickImage) -> BTreeMap<String, (u64, String)> {
-    let digest = |contents: &[u8]| {
-        let digest = Sha256::digest(contents);
-        digest.iter().map(|byte| format!("{byte:02x}")).collect()
-    };
-    stick
-        .files()
-        .map(|(path, contents)| {
-            (
-                format!("/{path}"),
-                (contents.len() as u64, digest(contents)),
-            )
-        })
-        .collect()
 }
 
 fn boot(image: &NamedTempFile) -> Outcome {

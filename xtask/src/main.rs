@@ -17,7 +17,6 @@ mod run;
 mod sample;
 mod send;
 mod setup;
-mod sizes;
 mod table;
 mod toolchain;
 mod workspace;

@@ -1,6 +1,8 @@
 //! Sticks, and what the firmware says about them.
 
 use dolphin_tests::{Outcome, StickImage, Tools, noise};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 use tempfile::NamedTempFile;
 use wiistick::report::Event;
 
@@ -35,4 +37,34 @@ pub fn varied(fat_bits: u8) -> StickImage {
 pub fn events(outcome: &Outcome) -> Vec<Event<String>> {
     let frames = outcome.frames.iter();
     frames.filter_map(|frame| frame.event()).collect()
+}
+
+/// Path, length and digest of each file that the firmware read.
+pub fn read_files(outcome: &Outcome) -> BTreeMap<String, (u64, String)> {
+    let files = events(outcome).into_iter().filter_map(|event| match event {
+        Event::File {
+            path,
+            bytes,
+            sha256,
+            ..
+        } => Some((path, (bytes, sha256.to_string()))),
+        _ => None,
+    });
+    files.collect()
+}
+
+pub fn files_of(stick: &StickImage) -> BTreeMap<String, (u64, String)> {
+    let digest = |contents: &[u8]| {
+        let digest = Sha256::digest(contents);
+        digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    };
+    stick
+        .files()
+        .map(|(path, contents)| {
+            (
+                format!("/{path}"),
+                (contents.len() as u64, digest(contents)),
+            )
+        })
+        .collect()
 }

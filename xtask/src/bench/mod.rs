@@ -10,7 +10,6 @@
 mod bounce;
 mod figure;
 mod guest;
-mod image;
 mod plot;
 
 use std::fs;
@@ -36,7 +35,7 @@ struct Family {
 }
 
 /// Measured, and listed, in this order.
-const FAMILIES: [Family; 2] = [bounce::FAMILY, image::FAMILY];
+const FAMILIES: [Family; 1] = [bounce::FAMILY];
 
 /// A run of the benchmarks.
 struct Bench<'a> {
