@@ -10,7 +10,7 @@ use crate::platform::Platform;
 use crate::port::{MAX_PORTS, Port, PortChange};
 use crate::registers::{Operational, Registers, UsbCmd, UsbIntr, UsbSts};
 use crate::schedule::queue::Pool;
-use crate::schedule::ring::{HEAD, Ring};
+use crate::schedule::ring::{HEAD, QhSet, Ring};
 use crate::schedule::tree::Tree;
 use crate::stream::Streams;
 use crate::transfer::Transfers;
@@ -105,9 +105,17 @@ pub struct Ehci<R: Registers, D: Dma, P: Platform> {
     pub(crate) tree: Tree,
     pub(crate) pool: Pool,
     pub(crate) pipes: [Pipe; QUEUE_HEADS],
+    /// Pipes with transfers that have not ended.
+    pub(crate) active: QhSet,
+    /// Pipes on their way out of the periodic schedule.
+    pub(crate) parting: QhSet,
+    /// Some may have been woken.
+    pub(crate) pipes_woken: bool,
     pub(crate) transfers: Transfers<D::Buffer>,
     pub(crate) streams: Streams<D::Buffer>,
     pub(crate) ports: [Port; MAX_PORTS],
+    /// Some port is to be looked at although nothing changes.
+    pub(crate) ports_moving: bool,
     pub(crate) events: Events,
     pub(crate) clears: Clears,
     pub(crate) doorbell: Doorbell,
@@ -144,9 +152,13 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
             tree,
             pool: Pool::new(),
             pipes: [const { Pipe::FREE }; QUEUE_HEADS],
+            active: QhSet::EMPTY,
+            parting: QhSet::EMPTY,
+            pipes_woken: false,
             transfers: Transfers::new(),
             streams,
             ports: [const { Port::new() }; MAX_PORTS],
+            ports_moving: false,
             events: Events::new(),
             clears: Clears::new(),
             doorbell: Doorbell::Silent,
@@ -195,6 +207,7 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
 
         self.registers.set_configured(true);
         let now = self.platform.now_us();
+        self.ports_moving = true;
         for port in 0..self.registers.ports() {
             let excluded = !self.platform.serves_port(port);
             if let Some(entry) = self.ports.get_mut(usize::from(port)) {

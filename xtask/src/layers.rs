@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::emulators::Emulator;
 use crate::setup::{self, Need};
+use crate::sizes::Sizes;
 use crate::toolchain;
 use crate::workspace::{Package, Workspace};
 use crate::{book, exec, images, packages, project, table};
@@ -245,6 +246,7 @@ fn packages(workspace: &Workspace) -> Result<Tests> {
 fn images(workspace: &Workspace) -> Result<Tests> {
     images::build(workspace, None)?;
     images::check_size(workspace)?;
+    Sizes::of_boot(workspace)?.check()?;
     Ok(Tests::default())
 }
 

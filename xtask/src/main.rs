@@ -17,6 +17,7 @@ mod run;
 mod sample;
 mod send;
 mod setup;
+mod sizes;
 mod table;
 mod toolchain;
 mod workspace;

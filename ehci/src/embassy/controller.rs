@@ -64,7 +64,10 @@ impl<'d, R: Registers, D: Dma, P: Platform> Controller<'d, R, D, P> {
                 self.shared.set_default(port, false);
                 return Some(DeviceEvent::Connected(embassy_usb_driver::Speed::High));
             }
-            PortChange::Detached | PortChange::OverCurrent | PortChange::Disabled => {
+            PortChange::Detached
+            | PortChange::OverCurrent
+            | PortChange::Disabled
+            | PortChange::ResumeFailed => {
                 self.attached &= !bit;
                 self.announced &= !bit;
                 self.shared.forget_port(port);

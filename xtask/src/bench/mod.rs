@@ -10,6 +10,7 @@
 mod bounce;
 mod figure;
 mod guest;
+mod image;
 mod plot;
 
 use std::fs;
@@ -35,7 +36,7 @@ struct Family {
 }
 
 /// Measured, and listed, in this order.
-const FAMILIES: [Family; 1] = [bounce::FAMILY];
+const FAMILIES: [Family; 2] = [bounce::FAMILY, image::FAMILY];
 
 /// A run of the benchmarks.
 struct Bench<'a> {
