@@ -135,7 +135,7 @@ const BABBLE: u8 = 6;
 struct Server {
     stream: UnixStream,
     device: Box<dyn RedirectedDevice>,
-    /// Transfers that are never answered unless they are cancelled, with their headers.
+    /// Transfers that are never answered unless they are cancelled.
     waiting: HashSet<u64>,
     wide_ids: bool,
 }
@@ -176,11 +176,9 @@ impl Server {
                 (message::GET_ALTERNATE, &[interface, ..]) => {
                     self.send(message::ALTERNATE_STATUS, id, &[SUCCESS, interface, 0])?;
                 }
-                (message::CANCEL, _) => {
-                    if self.waiting.remove(&id) {
-                        // Of which kind it was does not matter to a transfer without data.
-                        self.send(message::BULK, id, &[0, CANCELLED, 0, 0, 0, 0, 0, 0, 0, 0])?;
-                    }
+                // Of which kind it was does not matter to a transfer without data.
+                (message::CANCEL, _) if self.waiting.remove(&id) => {
+                    self.send(message::BULK, id, &[0, CANCELLED, 0, 0, 0, 0, 0, 0, 0, 0])?;
                 }
                 (message::CONTROL, body) => {
                     let (header, data) = body.split_at_checked(10).ok_or_else(short)?;
