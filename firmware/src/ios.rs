@@ -15,11 +15,12 @@ mod driver;
 mod error;
 mod mailbox;
 mod request;
+pub mod ven;
 
 pub use driver::{Ipc, Pending, Reply, SLOTS, Statistics};
 pub use error::{IosError, code};
 pub use mailbox::Mailbox;
-pub use request::{Fd, MAX_BUFFERS, Request, Whence};
+pub use request::{Fd, MAX_BUFFERS, Output, Request, Whence};
 
 #[cfg(test)]
 mod testing;

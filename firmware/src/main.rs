@@ -7,7 +7,7 @@ mod program {
     use wiistick::arguments::Arguments;
     use wiistick::report::Event;
     use wiistick::wii::emit;
-    use wiistick::wii::usb::{self, UsbError};
+    use wiistick::wii::usb;
 
     wiistick::entry!(main);
 
@@ -26,12 +26,6 @@ mod program {
                 // Fits.
                 let _ = write!(text, "{} errors, see above", totals.errors);
                 Some(text.as_str())
-            }
-            Err(UsbError::NoController(_)) => {
-                defmt::info!(
-                    "no EHCI controller here, as in Dolphin: a later version reaches sticks through IOS (/dev/usb/ven)"
-                );
-                None
             }
             Err(error) => {
                 // What does not fit is cut.

@@ -165,6 +165,8 @@ pub enum Event<S> {
     },
     /// Counters of the bounce-buffer pool.
     Bounce(Bounce),
+    /// What went through IOS's mailbox.
+    Ios(Ios),
     /// The processor raised an unexpected exception, or the program panicked.
     Crash(Crash<S>),
     /// A test that this image can run (answer to the argument `list`; one record per test).
@@ -273,6 +275,23 @@ pub struct Bounce {
     pub quarantined: u32,
     /// Mappings refused because the pool was full or too fragmented.
     pub refused: u64,
+}
+
+/// Counters of the mailbox's driver. It looks at every address last before IOS gets it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ios {
+    /// Requests that IOS was given.
+    pub requests: u64,
+    /// Buffers that IOS was given with them, request blocks included: each in MEM2 at a multiple of 32 bytes.
+    pub buffers: u64,
+    /// Bytes in these buffers.
+    pub bytes: u64,
+    /// Buffers that were not given to IOS, because they were anywhere else.
+    pub outside_mem2: u64,
+    /// Requests that IOS has not answered.
+    pub in_flight: u32,
+    /// Replies to requests that nobody had made.
+    pub strays: u64,
 }
 
 /// State of the processor when the program failed.
@@ -471,6 +490,7 @@ impl<S> Event<S> {
             Self::Started { .. }
             | Self::Controller { .. }
             | Self::Bounce(_)
+            | Self::Ios(_)
             | Self::Crash(_)
             | Self::TestListed { .. }
             | Self::Test { .. }

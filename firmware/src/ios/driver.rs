@@ -115,6 +115,22 @@ impl<'p, M: Mailbox> Ipc<'p, M> {
         })
     }
 
+    /// Waits until a slot is free: a [`submit`](Self::submit) right behind it is not [`Busy`](IosError::Busy).
+    pub async fn room(&self) {
+        core::future::poll_fn(|context| {
+            let free = self.with(|core| {
+                core.progress();
+                core.silent || core.slots.iter().any(|slot| slot.state == State::Free)
+            });
+            if free {
+                return Poll::Ready(());
+            }
+            context.waker().wake_by_ref();
+            Poll::Pending
+        })
+        .await;
+    }
+
     /// Submits a request and waits for its reply.
     ///
     /// # Errors
@@ -235,6 +251,20 @@ pub struct Pending<'i, 'p, M: Mailbox> {
     ipc: &'i Ipc<'p, M>,
     slot: usize,
     serial: u32,
+}
+
+impl<M: Mailbox> Pending<'_, '_, M> {
+    /// Lets the request run to its end without anybody waiting for it. (Dropped, one that IOS does not have yet is withdrawn.)
+    pub fn detach(self) {
+        self.ipc.with(|core| {
+            if let Some(slot) = core.slots.get_mut(self.slot)
+                && slot.serial == self.serial
+                && slot.state == State::Queued
+            {
+                slot.forgotten = true;
+            }
+        });
+    }
 }
 
 impl<'p, M: Mailbox> Future for Pending<'_, 'p, M> {
@@ -508,6 +538,7 @@ impl<'p, M: Mailbox> Core<'p, M> {
         };
         match slot.state {
             State::Free => {}
+            State::Queued if slot.forgotten => {}
             // IOS never sees it.
             State::Queued => *slot = Slot::FREE,
             State::Announced => slot.forgotten = true,

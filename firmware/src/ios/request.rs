@@ -59,6 +59,15 @@ pub enum Whence {
     End = 2,
 }
 
+/// Room for IOS to write into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// So many zero bytes: where IOS does not tell how many it wrote.
+    Zeroed(usize),
+    /// So many bytes of whatever was in the pool: only what IOS tells to have written may be copied out.
+    Undefined(usize),
+}
+
 /// Memory that a request lends to IOS.
 ///
 /// Whoever holds the value is not IOS: the driver keeps it from announcement to reply. So dropping it frees the memory.
@@ -76,16 +85,13 @@ impl<'p> Buffer<'p> {
         Ok(Self(Some(Kind::ToDevice(device.map_to_device(data)?))))
     }
 
-    /// Makes room for IOS to write. Only what a driver of a transfer knows to have arrived may be copied out.
-    fn incoming(device: &Device<'p>, len: usize) -> Result<Self, IosError> {
-        Ok(Self(Some(Kind::FromDevice(device.map_from_device(len)?))))
-    }
-
-    /// Makes zeroed room for IOS to write: where it does not tell how much it wrote.
-    fn zeroed(device: &Device<'p>, len: usize) -> Result<Self, IosError> {
-        Ok(Self(Some(Kind::FromDevice(
-            device.map_from_device_zeroed(len)?,
-        ))))
+    /// Makes room for IOS to write.
+    fn incoming(device: &Device<'p>, room: Output) -> Result<Self, IosError> {
+        let mapping = match room {
+            Output::Zeroed(len) => device.map_from_device_zeroed(len)?,
+            Output::Undefined(len) => device.map_from_device(len)?,
+        };
+        Ok(Self(Some(Kind::FromDevice(mapping))))
     }
 
     /// Address and length, as IOS is told.
@@ -198,7 +204,7 @@ impl<'p> Request<'p> {
     /// # Errors
     /// [`IosError::Memory`].
     pub fn read(device: &Device<'p>, fd: Fd, len: usize) -> Result<Self, IosError> {
-        let buffer = Buffer::incoming(device, len)?;
+        let buffer = Buffer::incoming(device, Output::Undefined(len))?;
         let (address, len) = buffer.span();
         Ok(Self::new(Command::Read, fd.0, [address, len, 0, 0, 0]).with(0, Some(buffer)))
     }
@@ -230,7 +236,7 @@ impl<'p> Request<'p> {
         output: usize,
     ) -> Result<Self, IosError> {
         let input = some(input.len(), || Buffer::outgoing(device, input))?;
-        let output = some(output, || Buffer::zeroed(device, output))?;
+        let output = some(output, || Buffer::incoming(device, Output::Zeroed(output)))?;
         let (input_address, input_len) = input.as_ref().map_or((0, 0), Buffer::span);
         let (output_address, output_len) = output.as_ref().map_or((0, 0), Buffer::span);
         let arguments = [number, input_address, input_len, output_address, output_len];
@@ -241,8 +247,7 @@ impl<'p> Request<'p> {
 
     /// Does what `number` means to the device, with buffers for it to read and then buffers for it to write.
     ///
-    /// The buffers of the reply count from 0 through both. What is copied out of an output must be what the device tells to
-    /// have written: the rest is whatever was in the pool.
+    /// The buffers of the reply count from 0 through both.
     ///
     /// # Errors
     /// [`IosError::Memory`], [`IosError::TooManyBuffers`].
@@ -251,7 +256,7 @@ impl<'p> Request<'p> {
         fd: Fd,
         number: u32,
         inputs: &[&[u8]],
-        outputs: &[usize],
+        outputs: &[Output],
     ) -> Result<Self, IosError> {
         if inputs.len() + outputs.len() > MAX_BUFFERS {
             return Err(IosError::TooManyBuffers);
@@ -263,8 +268,9 @@ impl<'p> Request<'p> {
             let buffer = some(input.len(), || Buffer::outgoing(device, input))?;
             request = request.with(index, buffer);
         }
-        for (index, &len) in outputs.iter().enumerate() {
-            let buffer = some(len, || Buffer::incoming(device, len))?;
+        for (index, &room) in outputs.iter().enumerate() {
+            let (Output::Zeroed(len) | Output::Undefined(len)) = room;
+            let buffer = some(len, || Buffer::incoming(device, room))?;
             request = request.with(inputs.len() + index, buffer);
         }
         Ok(request)

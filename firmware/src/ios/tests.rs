@@ -1,5 +1,5 @@
 use super::testing::{BASE, Driver, rig, rig_at};
-use super::{Fd, IosError, Request, SLOTS, code};
+use super::{Fd, IosError, Output, Request, SLOTS, code};
 use core::future::Future;
 use core::pin::pin;
 use core::task::{Context, Poll, Waker};
@@ -61,7 +61,13 @@ fn an_ioctl_without_buffers_has_zeros_in_their_places() {
 #[test]
 fn an_ioctlv_names_a_table_of_addresses_and_lengths_inputs_first() {
     let (ipc, ios, pool) = rig();
-    let request = Request::ioctlv(ipc.device(), Fd::from_number(4), 21, &[&[7; 64]], &[100]);
+    let request = Request::ioctlv(
+        ipc.device(),
+        Fd::from_number(4),
+        21,
+        &[&[7; 64]],
+        &[Output::Undefined(100)],
+    );
     let mut reply = pin!(ipc.submit(request.unwrap()).unwrap());
     let block = ios.borrow().last();
     assert_eq!(
@@ -349,9 +355,10 @@ fn paths_that_ios_would_misread_are_refused() {
 fn requests_that_do_not_fit_are_refused_and_leave_nothing_behind() {
     let (ipc, _, pool) = rig();
     let fd = Fd::from_number(1);
-    let many = Request::ioctlv(ipc.device(), fd, 0, &[&[1][..]; 3], &[1; 2]).map(drop);
+    let many =
+        Request::ioctlv(ipc.device(), fd, 0, &[&[1][..]; 3], &[Output::Zeroed(1); 2]).map(drop);
     assert_eq!(many, Err(IosError::TooManyBuffers));
-    let large = Request::ioctlv(ipc.device(), fd, 0, &[&[1]], &[1 << 20]).map(drop);
+    let large = Request::ioctlv(ipc.device(), fd, 0, &[&[1]], &[Output::Zeroed(1 << 20)]).map(drop);
     assert!(matches!(large, Err(IosError::Memory(_))));
     assert!(is_empty(pool));
 }

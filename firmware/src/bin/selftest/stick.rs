@@ -1,12 +1,13 @@
 //! The job of `boot.dol` with memory that it must not use: what a referee must object to.
 
+use super::careless::{self, Maintenance};
 use super::suite::{Needs, Test};
 use core::cell::UnsafeCell;
 use hollywood_pac::cache::Broadway;
-use mem2_dma::{BusAddr, Constraints, Offset, Pool, Storage};
+use mem2_dma::{BusAddr, Constraints, Mem2, Offset, Pool, Storage};
 use static_cell::StaticCell;
 use wiistick::arguments::Arguments;
-use wiistick::wii::{dma, usb};
+use wiistick::wii::{dma, ipc, usb};
 
 /// They need a stick, so they are not listed: the host asks for them by name.
 pub const UNLISTED: &[Test] = &[
@@ -19,6 +20,11 @@ pub const UNLISTED: &[Test] = &[
         "stick-with-a-pool-in-mem2",
         Needs::Nothing,
         stick_with_a_pool_in_mem2,
+    ),
+    (
+        "stick-under-a-hostile-cache",
+        Needs::Hollywood,
+        stick_under_a_hostile_cache,
     ),
 ];
 
@@ -45,6 +51,20 @@ fn stick_with_a_pool_in_mem2(_: Arguments<'static>) -> Result<(), &'static str> 
     read_through(unsafe { core::slice::from_raw_parts_mut(start, range.bytes() as usize) })
 }
 
+/// All maintenance, or all but what the argument `leave-out` names, where the cache does what it may.
+fn stick_under_a_hostile_cache(arguments: Arguments<'static>) -> Result<(), &'static str> {
+    let left_out = match arguments.value("leave-out") {
+        Some(name) => {
+            let known = Maintenance::from_name(name);
+            Some(known.ok_or("no maintenance has the name that leave-out has")?)
+        }
+        None => None,
+    };
+    let pool = careless::pool().map_err(|_| "there is no room in MEM2")?;
+    careless::leave_out(left_out);
+    read(pool, Mem2::CONSTRAINTS)
+}
+
 fn read_through(memory: &'static mut [u8]) -> Result<(), &'static str> {
     static PROVIDER: StaticCell<Offset<'static, Broadway>> = StaticCell::new();
     static STORAGE: StaticCell<dma::PoolStorage> = StaticCell::new();
@@ -54,9 +74,23 @@ fn read_through(memory: &'static mut [u8]) -> Result<(), &'static str> {
         .map_err(|_| "the provider refuses the pool")?;
     let pool = Pool::new(PROVIDER.init(provider), STORAGE.init_with(Storage::new))
         .map_err(|_| "the memory makes no pool")?;
-    match usb::read_sticks_through(POOL.init(pool), Constraints::NONE) {
+    read(POOL.init(pool), Constraints::NONE)
+}
+
+/// Does the job of `boot.dol` with this memory, also on the way through IOS.
+fn read(pool: &'static Pool<'static>, constraints: Constraints) -> Result<(), &'static str> {
+    static DRIVER: StaticCell<ipc::Ios> = StaticCell::new();
+    let ios = || {
+        let device = pool.attach(constraints)?;
+        // SAFETY: a test runs alone and makes one driver.
+        Ok(&*DRIVER.init(unsafe { ipc::driver(device) }))
+    };
+    match usb::read_sticks_through(pool, constraints, ios) {
         Ok(totals) if totals.errors == 0 => Ok(()),
         Ok(_) => Err("the stick could not be read"),
-        Err(_) => Err("the controller could not be used"),
+        Err(error) => {
+            defmt::error!("{}", defmt::Display2Format(&error));
+            Err("the controller could not be used")
+        }
     }
 }
