@@ -30,7 +30,8 @@ pub(crate) const MEMORY: [Piece; 2] = [
     },
 ];
 
-/// What every run has in common. Nothing that asks, updates, sounds, or writes outside the user folder.
+/// What every run has in common. Nothing that asks, updates, sounds, or writes outside the user folder. The USB device that is
+/// let through is the virtual stick.
 const SETTINGS: &str = "\
 [Analytics]
 Enabled = False
@@ -53,6 +54,8 @@ EnableCustomRTC = True
 CustomRTCValue = 1000000000
 [DSP]
 Backend = No Audio Output
+[USBPassthrough]
+Devices = 1209:0001
 ";
 
 /// Only what a failed run needs to be understood.
@@ -69,11 +72,6 @@ IOS_USB = True
 ";
 
 pub(crate) fn command(tools: &Tools, run: &Run, folder: &Path) -> Result<Command, Error> {
-    if !run.sticks.is_empty() {
-        return Err(Error::Unsupported(
-            "Dolphin has no EHCI controller: no stick can be attached to it",
-        ));
-    }
     let settings = folder.join("Config");
     fs::create_dir_all(&settings).context(|| settings.display().to_string())?;
     let referee = if run.dolphin_core == DolphinCore::CacheModel {

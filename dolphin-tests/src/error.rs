@@ -45,6 +45,13 @@ pub enum Error {
         /// QEMU's own words, or why there are none.
         reason: String,
     },
+    /// The virtual sticks in Dolphin refused a command.
+    Sticks {
+        /// The command.
+        command: String,
+        /// The sticks' own words; empty if Dolphin has ended.
+        reason: String,
+    },
     /// Something expected did not come within this time.
     Late {
         /// What was waited for.
@@ -88,6 +95,7 @@ impl fmt::Display for Error {
                 )
             }
             Self::Qmp { command, reason } => write!(f, "QEMU's monitor, {command}: {reason}"),
+            Self::Sticks { command, reason } => write!(f, "virtual sticks, {command}: {reason}"),
             Self::Late { what, limit } => write!(f, "{what} did not come within {limit:?}"),
         }
     }

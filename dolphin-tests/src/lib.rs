@@ -51,13 +51,13 @@ mod plugin;
 mod process;
 mod qemu;
 mod qmp;
-mod redir;
 mod ring;
 mod run;
 #[cfg(test)]
 #[path = "../tests/common/sample.rs"]
 mod sample;
 mod stick_image;
+mod sticks;
 mod symbols;
 mod tools;
 
@@ -71,8 +71,8 @@ pub use machine::Machine;
 pub use memory::GuestMemory;
 pub use outcome::{End, Failure, Outcome};
 pub use qmp::Qmp;
-pub use redir::{Answer, Ending, RedirectedDevice, RedirectedIdentity};
 pub use run::{DolphinCore, Emulator, Run};
 pub use stick_image::{StickImage, noise};
+pub use sticks::StickFault;
 pub use symbols::{Place, Symbols};
 pub use tools::{Program, Tools};

@@ -10,6 +10,7 @@ use crate::{
     qemu,
     ring::LogRing,
     run::Run,
+    sticks::Sticks,
 };
 use serde_json::json;
 use std::{
@@ -17,7 +18,10 @@ use std::{
     fs,
     io::BufReader,
     marker::PhantomData,
-    os::{fd::OwnedFd, unix::net::UnixStream},
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::net::UnixStream,
+    },
     time::{Duration, Instant},
 };
 use tempfile::TempDir;
@@ -35,6 +39,7 @@ pub struct Machine {
     run: Run,
     memory: Option<GuestMemory>,
     qmp: Option<Qmp>,
+    sticks: Option<Sticks>,
     ring: LogRing,
     decoder: Decoder,
     gecko: Option<(Gecko, Decoder)>,
@@ -62,28 +67,26 @@ impl Machine {
         };
         let folder = process::run_folder()?;
         let output = folder.path().join("output");
+        let mut sticks = None;
         let (process, memory, qmp) = match run.emulator {
-            Emulator::Dolphin if !run.devices.is_empty() => {
-                return Err(Error::Unsupported(
-                    "only QEMU takes a device of the test's making",
-                ));
-            }
             Emulator::Dolphin => {
-                let command = dolphin::command(tools, run, folder.path())?;
-                (Process::start(command, &output, &[])?, None, None)
+                let mut command = dolphin::command(tools, run, folder.path())?;
+                let process = if run.sticks.is_empty() {
+                    Process::start(command, &output, None)?
+                } else {
+                    let (ours, theirs) = Sticks::new(tools, run, &mut command)?;
+                    sticks = Some(ours);
+                    Process::start(command, &output, Some(&theirs))?
+                };
+                (process, None, None)
             }
             Emulator::Qemu if run.gecko => return Err(Error::Unsupported("QEMU has no USB Gecko")),
             Emulator::Qemu => {
                 let (ours, theirs) = UnixStream::pair().context(|| "QMP socket".into())?;
-                let mut shared = vec![OwnedFd::from(theirs)];
-                for device in &run.devices {
-                    let (ours, theirs) = UnixStream::pair().context(|| "device socket".into())?;
-                    shared.push(theirs.into());
-                    device.serve(ours);
-                }
-                let command = qemu::command(tools, run, folder.path(), &shared[0], &shared[1..])?;
-                let mut process = Process::start(command, &output, &shared)?;
-                drop(shared);
+                let theirs = OwnedFd::from(theirs);
+                let command = qemu::command(tools, run, folder.path(), theirs.as_raw_fd())?;
+                let mut process = Process::start(command, &output, Some(&theirs))?;
+                drop(theirs);
                 let (memory, qmp) = attach(&mut process, ours).map_err(|error| {
                     // What QEMU itself says about a refused option is worth more than a closed socket.
                     let said = fs::read_to_string(&output).unwrap_or_default();
@@ -103,6 +106,7 @@ impl Machine {
             run: run.clone(),
             memory,
             qmp,
+            sticks,
             ring: LogRing::default(),
             decoder,
             gecko,
@@ -211,8 +215,11 @@ impl Machine {
     /// Pulls a stick, counted from 0. When this returns, it is gone; the guest was stopped meanwhile.
     ///
     /// # Errors
-    /// [`Error::Qmp`] if there is no such stick, or it does not go within 10 s.
+    /// [`Error::Qmp`] if there is no such stick, or it does not go within 10 s; [`Error::Sticks`] in Dolphin.
     pub fn unplug(&mut self, stick: usize) -> Result<(), Error> {
+        if let Some(sticks) = &mut self.sticks {
+            return sticks.command(format!("unplug {stick}")).map(drop);
+        }
         let qmp = self.qmp()?;
         qmp.execute("device_del", json!({ "id": format!("stick{stick}") }))?;
         // A guest that polls keeps QEMU from finishing (reference: qemu, section 4).
@@ -222,11 +229,14 @@ impl Machine {
         Ok(())
     }
 
-    /// Plugs in a stick that was pulled, or has not been plugged in yet; into the first free port.
+    /// Plugs in again a stick that was pulled; into the first free port.
     ///
     /// # Errors
-    /// [`Error::Qmp`] if there is no such stick, or it is plugged in.
+    /// [`Error::Qmp`], in Dolphin [`Error::Sticks`], if there is no such stick, or it is plugged in.
     pub fn plug(&mut self, stick: usize) -> Result<(), Error> {
+        if let Some(sticks) = &mut self.sticks {
+            return sticks.command(format!("plug {stick}")).map(drop);
+        }
         let (id, drive) = (format!("stick{stick}"), format!("drive{stick}"));
         let qmp = self.qmp()?;
         // Stopped, since a refusal would hang QEMU under a guest that polls.
@@ -235,6 +245,20 @@ impl Machine {
         let added = qmp.execute("device_add", device);
         qmp.execute("cont", json!({}))?;
         added.map(|_| ())
+    }
+
+    /// Counts the bulk transfers that a virtual stick in Dolphin has had so far.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] in QEMU; [`Error::Sticks`] if there is no such stick, or Dolphin has not looked for any.
+    pub fn stick_transfers(&mut self, stick: usize) -> Result<u64, Error> {
+        let sticks = self.sticks.as_mut();
+        let sticks = sticks.ok_or(Error::Unsupported("QEMU's sticks do not count"))?;
+        let answer = sticks.command(format!("transfers {stick}"))?;
+        answer.parse().map_err(|_| Error::Sticks {
+            command: "transfers".to_owned(),
+            reason: answer,
+        })
     }
 
     /// Process number of the emulator.

@@ -89,15 +89,12 @@ impl Outcome {
         if run.emulator == Emulator::Qemu {
             complaints.extend(facts.output.lines().map(str::to_owned));
         }
-        let matters = |line: &String| {
-            let mut known = BENIGN
+        complaints.retain(|line| {
+            let known = BENIGN
                 .into_iter()
                 .chain(run.tolerated.iter().map(String::as_str));
-            !line.trim().is_empty() && !known.any(|text| line.contains(text))
-        };
-        complaints.retain(matters);
-        let mut audit = facts.log;
-        audit.guest_bugs.retain(matters);
+            !line.trim().is_empty() && !known.into_iter().any(|text| line.contains(text))
+        });
         let crash_event = |text: &str| match frames::event(text)? {
             Event::Crash(record) => Some(Crash::from(record)),
             _ => None,
@@ -131,7 +128,7 @@ impl Outcome {
             malformed: facts.malformed,
             output: facts.output,
             complaints,
-            audit: run.audit.then_some(audit),
+            audit: run.audit.then_some(facts.log),
             cache: facts.cache,
             windows: facts.windows,
             crash,
@@ -175,6 +172,13 @@ impl Outcome {
         for frame in &self.frames {
             if frame.is_record() && frame.event().is_none() {
                 reasons.push(format!("not a record of this version: {}", frame.message));
+            }
+        }
+        for event in self.frames.iter().filter_map(Frame::event) {
+            if let Event::Ios(counters) = event
+                && (counters.outside_mem2 > 0 || counters.in_flight > 0)
+            {
+                reasons.push(format!("not all is well with IOS: {counters:?}"));
             }
         }
         if self.malformed > 0 {

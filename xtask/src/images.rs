@@ -20,6 +20,8 @@ use crate::workspace::{Package, Workspace};
 pub const FIRMWARE: &str = "wiistick";
 /// The package that boots a DOL in QEMU; its program stays an ELF.
 const SHIM: &str = "qemu-shim";
+/// The package that gives Dolphin its sticks, and the library that it becomes.
+const STICKS: (&str, &str) = ("virtual-libusb", "libvirtual_libusb.so");
 /// What [`check_size`] measures: an example of a package, and how many bytes of memory it may take.
 const SMALL: (&str, &str, u64) = ("hollywood-pac", "three_registers", 512);
 
@@ -97,6 +99,21 @@ fn store(program: &Path, output: &Path) -> Result<()> {
     fs::write(place.with_extension("elf"), &bytes)?;
     fs::write(place.with_extension("dol"), dol.to_bytes())?;
     Ok(())
+}
+
+/// Builds the stand-in for libusb that gives Dolphin its sticks, into `target/dol` beside the images.
+///
+/// # Errors
+/// The build fails.
+pub fn build_sticks(workspace: &Workspace) -> Result<()> {
+    exec::run(workspace.cargo("build").args(["--package", STICKS.0]))?;
+    let output = workspace.target("dol");
+    fs::create_dir_all(&output)?;
+    let library = workspace.cargo_target()?.join("debug").join(STICKS.1);
+    // Renamed, not overwritten: a running Dolphin may have it mapped.
+    let (new, place) = (output.join(STICKS.1), output.join("libusb-1.0.so.0"));
+    fs::copy(&library, &new).with_context(|| format!("cannot copy {}", library.display()))?;
+    fs::rename(&new, &place).with_context(|| format!("cannot write {}", place.display()))
 }
 
 /// Checks that registers cost nothing: a whole program that uses three of them fits in a few hundred bytes.

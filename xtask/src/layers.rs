@@ -245,6 +245,7 @@ fn packages(workspace: &Workspace) -> Result<Tests> {
 
 fn images(workspace: &Workspace) -> Result<Tests> {
     images::build(workspace, None)?;
+    images::build_sticks(workspace)?;
     images::check_size(workspace)?;
     Sizes::of_boot(workspace)?.check()?;
     Ok(Tests::default())

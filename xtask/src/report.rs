@@ -4,7 +4,7 @@
 //! A field that nobody filled is null, never made up.
 
 use serde::Serialize;
-use wiistick::report::{ControllerKind, Event, RegisterOrder, Sha256, StickIndex, VolumeKind};
+use wiistick::report::{ControllerKind, Event, Ios, RegisterOrder, Sha256, StickIndex, VolumeKind};
 
 use crate::table;
 
@@ -284,6 +284,11 @@ impl Report {
                     refused: counters.refused,
                 });
             }
+            Event::Ios(Ios {
+                outside_mem2: wrong @ 1..,
+                ..
+            }) => self.fail(format!("{wrong} buffers for IOS were not in MEM2")),
+            Event::Ios(_) => {}
             Event::Crash(crash) => self.fail(match crash.message {
                 Some(message) => format!("crash: {}: {message}", crash.name),
                 None => format!("crash: {} at {:#010x}", crash.name, crash.srr0),

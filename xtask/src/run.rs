@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::BufWriter;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use dolphin_tests::{Frame, Level, Run, Tools};
 use wiistick::report::Event;
 
@@ -52,11 +52,7 @@ fn prepare(workspace: &Workspace, options: &RunOptions) -> Result<(Run, Tools, u
     for image in &options.sticks {
         File::open(image).with_context(|| format!("cannot read the stick {}", image.display()))?;
     }
-    if emulator == Emulator::Dolphin && !options.sticks.is_empty() {
-        bail!("no stick can be attached to Dolphin yet; --emulator qemu has a USB controller");
-    }
-    let with_sample =
-        emulator == Emulator::Qemu && options.sticks.is_empty() && options.program == BOOT;
+    let with_sample = options.sticks.is_empty() && options.program == BOOT;
 
     let mut needs = setup::BUILD.to_vec();
     needs.push(Need::Emulator(emulator));
@@ -66,6 +62,9 @@ fn prepare(workspace: &Workspace, options: &RunOptions) -> Result<(Run, Tools, u
     setup::ensure(workspace, &needs)?;
     println!("==> building");
     images::build(workspace, None)?;
+    if emulator == Emulator::Dolphin {
+        images::build_sticks(workspace)?;
+    }
 
     let program = emulator.find(workspace)?;
     let tools = Tools {
@@ -201,6 +200,7 @@ fn show_event(event: &Event<String>) {
         }
         // These end in the summary or the post-mortem, or belong to the test image.
         Event::Bounce(_)
+        | Event::Ios(_)
         | Event::Crash(_)
         | Event::Done { .. }
         | Event::TestListed { .. }

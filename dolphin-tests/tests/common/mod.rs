@@ -2,6 +2,5 @@
 #![allow(dead_code)]
 
 pub mod guest;
-pub mod hostile;
 pub mod sample;
 pub mod sticks;

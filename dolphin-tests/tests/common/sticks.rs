@@ -4,7 +4,7 @@ use dolphin_tests::{Outcome, StickImage, Tools, noise};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use tempfile::NamedTempFile;
-use wiistick::report::Event;
+use wiistick::report::{Bounce, Event};
 
 pub fn tools() -> Tools {
     Tools::from_env().unwrap_or_else(|error| panic!("{error}"))
@@ -37,6 +37,14 @@ pub fn varied(fat_bits: u8) -> StickImage {
 pub fn events(outcome: &Outcome) -> Vec<Event<String>> {
     let frames = outcome.frames.iter();
     frames.filter_map(|frame| frame.event()).collect()
+}
+
+pub fn bounce(outcome: &Outcome) -> Bounce {
+    let counters = events(outcome).into_iter().find_map(|event| match event {
+        Event::Bounce(counters) => Some(counters),
+        _ => None,
+    });
+    counters.unwrap_or_else(|| panic!("no bounce counters\n{outcome}"))
 }
 
 /// Path, length and digest of each file that the firmware read.

@@ -1,7 +1,6 @@
 //! The controller against the specification: each test is a rule of it. `conformance.md` says which.
 
 mod asynchronous;
-mod faults;
 mod isochronous;
 mod periodic;
 mod ports;
