@@ -51,6 +51,7 @@ mod plugin;
 mod process;
 mod qemu;
 mod qmp;
+mod redir;
 mod ring;
 mod run;
 #[cfg(test)]
@@ -71,6 +72,7 @@ pub use machine::Machine;
 pub use memory::GuestMemory;
 pub use outcome::{End, Failure, Outcome};
 pub use qmp::Qmp;
+pub use redir::{Answer, Ending, RedirectedDevice, RedirectedIdentity};
 pub use run::{DolphinCore, Emulator, Run};
 pub use stick_image::{StickImage, noise};
 pub use sticks::StickFault;

@@ -18,10 +18,7 @@ use std::{
     fs,
     io::BufReader,
     marker::PhantomData,
-    os::{
-        fd::{AsRawFd, OwnedFd},
-        unix::net::UnixStream,
-    },
+    os::{fd::OwnedFd, unix::net::UnixStream},
     time::{Duration, Instant},
 };
 use tempfile::TempDir;
@@ -69,24 +66,34 @@ impl Machine {
         let output = folder.path().join("output");
         let mut sticks = None;
         let (process, memory, qmp) = match run.emulator {
+            Emulator::Dolphin if !run.devices.is_empty() => {
+                return Err(Error::Unsupported(
+                    "only QEMU takes a device of the test's making",
+                ));
+            }
             Emulator::Dolphin => {
                 let mut command = dolphin::command(tools, run, folder.path())?;
                 let process = if run.sticks.is_empty() {
-                    Process::start(command, &output, None)?
+                    Process::start(command, &output, &[])?
                 } else {
                     let (ours, theirs) = Sticks::new(tools, run, &mut command)?;
                     sticks = Some(ours);
-                    Process::start(command, &output, Some(&theirs))?
+                    Process::start(command, &output, &[theirs])?
                 };
                 (process, None, None)
             }
             Emulator::Qemu if run.gecko => return Err(Error::Unsupported("QEMU has no USB Gecko")),
             Emulator::Qemu => {
                 let (ours, theirs) = UnixStream::pair().context(|| "QMP socket".into())?;
-                let theirs = OwnedFd::from(theirs);
-                let command = qemu::command(tools, run, folder.path(), theirs.as_raw_fd())?;
-                let mut process = Process::start(command, &output, Some(&theirs))?;
-                drop(theirs);
+                let mut shared = vec![OwnedFd::from(theirs)];
+                for device in &run.devices {
+                    let (ours, theirs) = UnixStream::pair().context(|| "device socket".into())?;
+                    shared.push(theirs.into());
+                    device.serve(ours);
+                }
+                let command = qemu::command(tools, run, folder.path(), &shared[0], &shared[1..])?;
+                let mut process = Process::start(command, &output, &shared)?;
+                drop(shared);
                 let (memory, qmp) = attach(&mut process, ours).map_err(|error| {
                     // What QEMU itself says about a refused option is worth more than a closed socket.
                     let said = fs::read_to_string(&output).unwrap_or_default();
@@ -229,7 +236,7 @@ impl Machine {
         Ok(())
     }
 
-    /// Plugs in again a stick that was pulled; into the first free port.
+    /// Plugs in a stick that was pulled, or has not been plugged in yet; into the first free port.
     ///
     /// # Errors
     /// [`Error::Qmp`], in Dolphin [`Error::Sticks`], if there is no such stick, or it is plugged in.

@@ -89,12 +89,15 @@ impl Outcome {
         if run.emulator == Emulator::Qemu {
             complaints.extend(facts.output.lines().map(str::to_owned));
         }
-        complaints.retain(|line| {
-            let known = BENIGN
+        let matters = |line: &String| {
+            let mut known = BENIGN
                 .into_iter()
                 .chain(run.tolerated.iter().map(String::as_str));
-            !line.trim().is_empty() && !known.into_iter().any(|text| line.contains(text))
-        });
+            !line.trim().is_empty() && !known.any(|text| line.contains(text))
+        };
+        complaints.retain(matters);
+        let mut audit = facts.log;
+        audit.guest_bugs.retain(matters);
         let crash_event = |text: &str| match frames::event(text)? {
             Event::Crash(record) => Some(Crash::from(record)),
             _ => None,
@@ -128,7 +131,7 @@ impl Outcome {
             malformed: facts.malformed,
             output: facts.output,
             complaints,
-            audit: run.audit.then_some(facts.log),
+            audit: run.audit.then_some(audit),
             cache: facts.cache,
             windows: facts.windows,
             crash,

@@ -24,12 +24,9 @@ pub(crate) struct Process {
 
 impl Process {
     /// Starts `command` in a process group of its own, with nothing to read, and with its output in the file
-    /// `output`. It inherits `shared` under the same descriptor number.
-    pub fn start(
-        mut command: Command,
-        output: &Path,
-        shared: Option<&OwnedFd>,
-    ) -> Result<Self, Error> {
+    /// `output`. It inherits `shared` under the
+    /// same descriptor numbers.
+    pub fn start(mut command: Command, output: &Path, shared: &[OwnedFd]) -> Result<Self, Error> {
         let name = command.get_program().to_owned();
         let file = fs::File::create(output).context(|| output.display().to_string())?;
         let errors = file.try_clone().context(|| output.display().to_string())?;
@@ -39,7 +36,7 @@ impl Process {
             .stderr(errors)
             .process_group(0);
         let parent = std::process::id();
-        let shared = shared.map(|descriptor| descriptor.as_raw_fd());
+        let shared: Vec<_> = shared.iter().map(AsRawFd::as_raw_fd).collect();
         let prepare = move || {
             // SAFETY: system calls without pointers, all async-signal-safe.
             let result = unsafe {
@@ -50,9 +47,12 @@ impl Process {
                 if libc::getppid() as u32 != parent {
                     return Err(io::Error::from_raw_os_error(libc::ESRCH));
                 }
-                shared.map_or(0, |descriptor| libc::fcntl(descriptor, libc::F_SETFD, 0))
+                shared
+                    .iter()
+                    .map(|&descriptor| libc::fcntl(descriptor, libc::F_SETFD, 0))
+                    .min()
             };
-            if result < 0 {
+            if result.is_some_and(|result| result < 0) {
                 Err(io::Error::last_os_error())
             } else {
                 Ok(())

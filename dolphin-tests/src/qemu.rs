@@ -1,7 +1,13 @@
 //! QEMU's side: machine `40p` made Wii-shaped by the boot shim (reference: emulators, section 1).
 
 use crate::{Error, Tools, audit, count, dol, error::Context, memory::Piece, plugin, run::Run};
-use std::{ffi::OsString, fs, os::fd::RawFd, path::Path, process::Command};
+use std::{
+    ffi::OsString,
+    fs,
+    os::fd::{AsRawFd, OwnedFd},
+    path::Path,
+    process::Command,
+};
 
 /// Physical addresses at which the shim expects program and arguments, and leaves its report; contract with the
 /// shim's `layout`.
@@ -47,7 +53,8 @@ pub(crate) fn command(
     tools: &Tools,
     run: &Run,
     folder: &Path,
-    monitor: RawFd,
+    monitor: &OwnedFd,
+    devices: &[OwnedFd],
 ) -> Result<Command, Error> {
     let image = |reason: String| Error::Image {
         path: run.program.dol.clone(),
@@ -96,7 +103,10 @@ pub(crate) fn command(
         .args(["-device", "usb-ehci,id=ehci"])
         .args(["-device".into(), loader(&run.program.dol, DOL)])
         .args(["-device".into(), loader(&arguments, ARGUMENTS)])
-        .args(["-chardev".into(), format!("socket,id=monitor,fd={monitor}")])
+        .args([
+            "-chardev".into(),
+            format!("socket,id=monitor,fd={}", monitor.as_raw_fd()),
+        ])
         .args(["-mon", "chardev=monitor,mode=control"])
         .arg("-D")
         .arg(folder.join(LOG))
@@ -117,9 +127,19 @@ pub(crate) fn command(
         ));
         drive.push(escape(&stick.image));
         command.arg("-blockdev").arg(drive);
+        if stick.attached {
+            command.args([
+                "-device",
+                &format!("usb-storage,bus=ehci.0,id=stick{index},drive=drive{index}"),
+            ]);
+        }
+    }
+    for (index, socket) in devices.iter().enumerate() {
         command.args([
+            "-chardev",
+            &format!("socket,id=redir{index},fd={}", socket.as_raw_fd()),
             "-device",
-            &format!("usb-storage,bus=ehci.0,id=stick{index},drive=drive{index}"),
+            &format!("usb-redir,bus=ehci.0,id=device{index},chardev=redir{index},debug=0"),
         ]);
     }
     if run.audit {

@@ -1,7 +1,9 @@
 //! Describes a run, and starts it.
 
-use crate::{Error, Failure, Machine, Outcome, Program, StickFault, Tools};
-use std::{ffi::OsString, path::PathBuf, time::Duration};
+use crate::{
+    Error, Failure, Machine, Outcome, Program, RedirectedDevice, StickFault, Tools, redir::Factory,
+};
+use std::{ffi::OsString, path::PathBuf, sync::Arc, time::Duration};
 
 /// Which emulator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,8 +29,8 @@ pub enum DolphinCore {
 pub(crate) struct Stick {
     pub image: PathBuf,
     pub read_only: bool,
-    /// From the start.
-    pub plugged: bool,
+    /// Plugged in from the start.
+    pub attached: bool,
 }
 
 /// What to run and how. See the [crate documentation](crate) for an example.
@@ -39,6 +41,7 @@ pub struct Run {
     pub(crate) program: Program,
     pub(crate) arguments: Vec<String>,
     pub(crate) sticks: Vec<Stick>,
+    pub(crate) devices: Vec<Factory>,
     pub(crate) stick_faults: Vec<(usize, u64, StickFault)>,
     pub(crate) time_limit: Duration,
     pub(crate) dolphin_core: DolphinCore,
@@ -59,6 +62,7 @@ impl Run {
             program,
             arguments: Vec::new(),
             sticks: Vec::new(),
+            devices: Vec::new(),
             stick_faults: Vec::new(),
             time_limit: Duration::from_secs(20),
             dolphin_core: DolphinCore::default(),
@@ -84,7 +88,7 @@ impl Run {
         self.sticks.push(Stick {
             image: image.into(),
             read_only: false,
-            plugged: true,
+            attached: true,
         });
         self
     }
@@ -94,16 +98,27 @@ impl Run {
         self.sticks.push(Stick {
             image: image.into(),
             read_only: true,
-            plugged: true,
+            attached: true,
         });
         self
     }
 
-    /// Leaves the sticks so far out of their ports at the start, in Dolphin; see [`Machine::plug`].
-    pub fn unplugged(mut self) -> Self {
-        self.sticks
-            .iter_mut()
-            .for_each(|stick| stick.plugged = false);
+    /// Has a disk image ready that is not plugged in before [`Machine::plug`] says so.
+    pub fn later_stick(mut self, image: impl Into<PathBuf>) -> Self {
+        self.sticks.push(Stick {
+            image: image.into(),
+            read_only: false,
+            attached: false,
+        });
+        self
+    }
+
+    /// Plugs in a USB device of the test's own making. It is made, and lives, in a thread of its own.
+    pub fn device(
+        mut self,
+        make: impl Fn() -> Box<dyn RedirectedDevice> + Send + Sync + 'static,
+    ) -> Self {
+        self.devices.push(Factory(Arc::new(make)));
         self
     }
 
@@ -171,7 +186,7 @@ impl Run {
         self
     }
 
-    /// Accepts complaints of QEMU that contain `text`; any other makes the run fail.
+    /// Accepts complaints of QEMU, and of its controller about the driver, that contain `text`; any other makes the run fail.
     pub fn tolerate(mut self, text: impl Into<String>) -> Self {
         self.tolerated.push(text.into());
         self

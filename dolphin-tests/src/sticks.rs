@@ -69,7 +69,7 @@ impl Sticks {
         for (number, stick) in run.sticks.iter().enumerate() {
             let mode = if stick.read_only { "ro" } else { "rw" };
             sticks.send(format!("stick {mode} {}", stick.image.display()))?;
-            if stick.plugged {
+            if stick.attached {
                 sticks.send(format!("plug {number}"))?;
             }
         }

@@ -123,11 +123,7 @@ fn small() -> StickImage {
 fn a_stick_that_comes_later_is_read() {
     let (stick, tools) = (small(), tools());
     let image = image(&stick);
-    let mut machine = run()
-        .read_only_stick(image.path())
-        .unplugged()
-        .start(&tools)
-        .unwrap();
+    let mut machine = run().later_stick(image.path()).start(&tools).unwrap();
     machine.wait_for("ios-ven").unwrap().expect("no controller");
     machine.plug(0).unwrap();
     let outcome = machine.to_end().unwrap().check().unwrap();

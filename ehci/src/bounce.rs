@@ -4,6 +4,7 @@
 //! drops a buffer when the controller has let go of it, and only then: that is the proof that the pool asks for.
 
 use crate::memory::{Buffer, Coherent, Dma, NoMemory};
+use core::mem::ManuallyDrop;
 use mem2_dma::{
     Constraints, Device, DmaBuffer, Error, FromDevice, Le32, Lent, Mapping, Pool, Quiesced,
     ToDevice,
@@ -102,7 +103,7 @@ unsafe impl<'p, const SLOT: usize> Dma for Device<'p, SLOT> {
         let words = size.div_ceil(size_of::<Le32>());
         let memory = self.coherent_slice(words, PAGE);
         let memory = memory.map_err(|_| NoMemory { size })?;
-        Ok(Descriptors(Some(memory)))
+        Ok(Descriptors(ManuallyDrop::new(memory)))
     }
 
     fn outgoing(&self, data: &[u8]) -> Result<Self::Buffer, NoMemory> {
@@ -118,29 +119,23 @@ unsafe impl<'p, const SLOT: usize> Dma for Device<'p, SLOT> {
 }
 
 /// Descriptor memory of a controller.
-pub struct Descriptors<'p, const SLOT: usize>(Option<mem2_dma::Coherent<'p, [Le32], SLOT>>);
-
-impl<const SLOT: usize> Descriptors<'_, SLOT> {
-    fn word(&self, offset: usize) -> Option<&Le32> {
-        self.0.as_ref()?.get(offset / size_of::<Le32>())
-    }
-}
+pub struct Descriptors<'p, const SLOT: usize>(ManuallyDrop<mem2_dma::Coherent<'p, [Le32], SLOT>>);
 
 impl<const SLOT: usize> Coherent for Descriptors<'_, SLOT> {
     fn bus_address(&self) -> u32 {
-        self.0.as_ref().map_or(0, |memory| memory.bus().get())
+        self.0.bus().get()
     }
 
     fn size(&self) -> usize {
-        self.0.as_deref().map_or(0, size_of_val)
+        size_of_val::<[Le32]>(&self.0)
     }
 
     fn load(&self, offset: usize) -> u32 {
-        self.word(offset).map_or(0, Le32::get)
+        self.0.get(offset / size_of::<Le32>()).map_or(0, Le32::get)
     }
 
     fn store(&self, offset: usize, value: u32) {
-        if let Some(word) = self.word(offset) {
+        if let Some(word) = self.0.get(offset / size_of::<Le32>()) {
             word.set(value);
         }
     }
@@ -148,12 +143,12 @@ impl<const SLOT: usize> Coherent for Descriptors<'_, SLOT> {
 
 impl<const SLOT: usize> Drop for Descriptors<'_, SLOT> {
     fn drop(&mut self) {
-        if let Some(memory) = self.0.take() {
-            // SAFETY: the driver drops its descriptors only after the controller has stopped.
-            let done = unsafe { Quiesced::assert() };
-            // An error says that the pool has been reset meanwhile: then the room is free already.
-            let _ = memory.free(&done);
-        }
+        // SAFETY: dropped once, so taken once.
+        let memory = unsafe { ManuallyDrop::take(&mut self.0) };
+        // SAFETY: the driver drops its descriptors only after the controller has stopped.
+        let done = unsafe { Quiesced::assert() };
+        // An error says that the pool has been reset meanwhile: then the room is free already.
+        let _ = memory.free(&done);
     }
 }
 
@@ -186,11 +181,14 @@ impl<'p, const SLOT: usize> From<Lent<'p, FromDevice, SLOT>> for Bounced<'p, SLO
 impl<'p, const SLOT: usize> Bounced<'p, SLOT> {
     /// Returns the buffer that was lent, after its transfer has ended; nothing for data that was bounced.
     pub fn reclaim(mut self) -> Option<DmaBuffer<'p, SLOT>> {
-        self.take_back();
-        match self.0.take() {
-            Some(Way::Owned(buffer, _)) => Some(buffer),
-            other => {
-                self.0 = other;
+        // SAFETY: as in `take_back`.
+        let done = unsafe { Quiesced::assert() };
+        match self.0.take()? {
+            Way::LentToDevice(lent) => lent.reclaim(&done).ok(),
+            Way::LentFromDevice(lent) => lent.reclaim(&done).ok(),
+            Way::Owned(buffer, _) => Some(buffer),
+            bounced => {
+                self.0 = Some(bounced);
                 None
             }
         }
@@ -262,6 +260,9 @@ impl<const SLOT: usize> Buffer for Bounced<'_, SLOT> {
 
 impl<const SLOT: usize> Drop for Bounced<'_, SLOT> {
     fn drop(&mut self) {
+        if self.0.is_none() {
+            return;
+        }
         self.take_back();
         // SAFETY: the driver keeps a buffer until the controller has retired its descriptors, or has stopped (`Buffer`'s
         // contract); nobody else was given the address.

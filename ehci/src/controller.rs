@@ -10,7 +10,7 @@ use crate::platform::Platform;
 use crate::port::{MAX_PORTS, Port, PortChange};
 use crate::registers::{Operational, Registers, UsbCmd, UsbIntr, UsbSts};
 use crate::schedule::queue::Pool;
-use crate::schedule::ring::{HEAD, Ring};
+use crate::schedule::ring::{HEAD, QhSet, Ring};
 use crate::schedule::tree::Tree;
 use crate::stream::Streams;
 use crate::transfer::Transfers;
@@ -18,8 +18,9 @@ use crate::translator::Clears;
 use core::mem::ManuallyDrop;
 use core::task::Waker;
 
-/// A controller halts within 16 microframes (section 2.3.1, RS); slow ones get more.
-const HALT_US: u64 = 20_000;
+/// A controller halts within 16 microframes (section 2.3.1, RS); slow ones get more, and emulated ones on a busy machine still
+/// more.
+const HALT_US: u64 = 500_000;
 /// No bound is specified for a reset; real ones end within a millisecond.
 const RESET_US: u64 = 250_000;
 /// Legacy firmware gets this long to let go.
@@ -104,9 +105,17 @@ pub struct Ehci<R: Registers, D: Dma, P: Platform> {
     pub(crate) tree: Tree,
     pub(crate) pool: Pool,
     pub(crate) pipes: [Pipe; QUEUE_HEADS],
+    /// Pipes with transfers that have not ended.
+    pub(crate) active: QhSet,
+    /// Pipes on their way out of the periodic schedule.
+    pub(crate) parting: QhSet,
+    /// Some may have been woken.
+    pub(crate) pipes_woken: bool,
     pub(crate) transfers: Transfers<D::Buffer>,
     pub(crate) streams: Streams<D::Buffer>,
     pub(crate) ports: [Port; MAX_PORTS],
+    /// Some port is to be looked at although nothing changes.
+    pub(crate) ports_moving: bool,
     pub(crate) events: Events,
     pub(crate) clears: Clears,
     pub(crate) doorbell: Doorbell,
@@ -143,9 +152,13 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
             tree,
             pool: Pool::new(),
             pipes: [const { Pipe::FREE }; QUEUE_HEADS],
+            active: QhSet::EMPTY,
+            parting: QhSet::EMPTY,
+            pipes_woken: false,
             transfers: Transfers::new(),
             streams,
             ports: [const { Port::new() }; MAX_PORTS],
+            ports_moving: false,
             events: Events::new(),
             clears: Clears::new(),
             doorbell: Doorbell::Silent,
@@ -158,8 +171,8 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
 
     /// Takes the controller over, whatever state it is in, and starts it.
     ///
-    /// Waits for legacy firmware up to 1 s, for the halt up to 20 ms, for the reset up to 250 ms, for the start up to
-    /// 20 ms. All pipes of an earlier start are closed.
+    /// Waits for legacy firmware up to 1 s, for the halt up to 500 ms, for the reset up to 250 ms, for the start up to
+    /// 500 ms. All pipes of an earlier start are closed.
     ///
     /// # Errors
     ///
@@ -194,6 +207,7 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
 
         self.registers.set_configured(true);
         let now = self.platform.now_us();
+        self.ports_moving = true;
         for port in 0..self.registers.ports() {
             let excluded = !self.platform.serves_port(port);
             if let Some(entry) = self.ports.get_mut(usize::from(port)) {
@@ -219,7 +233,7 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
     /// Stops the controller and gives its ports to the companions. Every transfer ends with
     /// [`ControllerFailed`](crate::TransferError::ControllerFailed), every pipe is closed.
     ///
-    /// Waits up to 20 ms for the halt and, if that fails, up to 250 ms for a reset.
+    /// Waits up to 500 ms for the halt and, if that fails, up to 250 ms for a reset.
     ///
     /// # Errors
     ///

@@ -136,6 +136,7 @@ impl<R: Registers, D: Dma, P: Platform> Host<R, D, P> {
             mut buffer,
             zero_packet,
             part,
+            quiet,
             timeout_us,
         } = request;
         let is_free = |ehci: &Ehci<R, D, P>, pipe| !ehci.is_busy(pipe);
@@ -144,6 +145,7 @@ impl<R: Registers, D: Dma, P: Platform> Host<R, D, P> {
                 buffer: buffer.take(),
                 zero_packet,
                 part,
+                quiet,
                 timeout_us,
             };
             ehci.submit(pipe, request).map_err(

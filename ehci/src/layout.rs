@@ -392,11 +392,9 @@ impl<M: Coherent> Descriptors<M> {
         self.store_qh(qh, qh::TOKEN, token.0);
     }
 
-    /// Writes a qTD that stops the queue: inactive, leading nowhere.
+    /// Lets a qTD stop the queue: inactive, it is not advanced to, and nothing else in it is looked at (section 4.10.2).
     pub fn init_dummy(&self, qtd: Qtd) {
         self.store_qtd(qtd, qtd::TOKEN, 0);
-        self.store_qtd(qtd, qtd::NEXT, Link::NONE.0);
-        self.store_qtd(qtd, qtd::ALTERNATE, Link::NONE.0);
     }
 
     /// Writes the buffer pointers of a qTD for contiguous data at a bus address (section 3.5.4).

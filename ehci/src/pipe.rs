@@ -175,13 +175,16 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
     }
 
     pub(crate) fn take_woken_pipe(&mut self) -> Option<Waker> {
-        self.pipes
-            .iter_mut()
-            .find(|pipe| pipe.woken)
-            .and_then(|pipe| {
-                pipe.woken = false;
-                pipe.waker.take()
-            })
+        if !self.pipes_woken {
+            return None;
+        }
+        let waker = self.pipes.iter_mut().find(|pipe| pipe.woken);
+        let waker = waker.and_then(|pipe| {
+            pipe.woken = false;
+            pipe.waker.take()
+        });
+        self.pipes_woken = waker.is_some();
+        waker
     }
 
     /// Returns the endpoint of a pipe.
@@ -267,6 +270,7 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
             self.tree
                 .unlink(&self.memory, &self.streams.schedule.frames, qh);
             pipe.free_at = Some(free_at);
+            self.parting.insert(qh);
         } else {
             self.ring.unlink(&self.memory, qh);
         }
@@ -280,6 +284,8 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
         pipe.free_at = None;
         pipe.woken = pipe.waker.is_some();
         let stage = pipe.stage;
+        self.parting.remove(qh);
+        self.pipes_woken = true;
         let error = match stage {
             Stage::Aborting(error) => error,
             Stage::Closing => TransferError::Cancelled,

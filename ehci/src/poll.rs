@@ -2,6 +2,7 @@
 
 use crate::QUEUE_HEADS;
 use crate::controller::{Doorbell, Ehci, PortEvent, State};
+use crate::endpoint::Endpoint;
 use crate::error::TransferError;
 use crate::interrupt::Interrupt;
 use crate::layout::Qh;
@@ -10,11 +11,13 @@ use crate::pipe::Stage;
 use crate::platform::Platform;
 use crate::port::PortChange;
 use crate::registers::{Registers, UsbSts};
+use crate::schedule::ring::QhSet;
 
 /// An unanswered doorbell is taken for lost after this time.
 const DOORBELL_US: u64 = 10_000;
-/// A schedule that was switched off stops within this time.
-const SCHEDULE_US: u64 = 20_000;
+/// A schedule that was switched off stops within this time. Real ones do within a frame or two; an emulator on a busy machine
+/// may not run for a while, and giving up means to lose every device.
+const SCHEDULE_US: u64 = 500_000;
 /// Everything is looked at this often, also without an interrupt, since interrupts get lost.
 const WATCHDOG_US: u64 = 100_000;
 
@@ -41,15 +44,21 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
         }
         self.step_doorbell(status, now);
         // Before completions: what fails because the device is gone is to be called that.
-        self.step_ports(status.port_change() || now >= self.next_look, now);
+        let look = status.port_change() || now >= self.next_look;
+        if look || self.ports_moving {
+            self.step_ports(look, now);
+        }
         if now >= self.next_look {
             self.next_look = now + WATCHDOG_US;
         }
-        for qh in (2..QUEUE_HEADS as u8).map(Qh) {
-            let Some(pipe) = self.pipe(qh) else { continue };
-            if pipe.free_at.is_some_and(|at| now >= at) {
+        for qh in self.parting {
+            let at = self.pipe(qh).and_then(|pipe| pipe.free_at);
+            if at.is_some_and(|at| now >= at) {
                 self.left(qh);
-            } else if pipe.stage == Stage::Open && pipe.oldest.is_some() {
+            }
+        }
+        for qh in self.active {
+            if self.pipe(qh).is_some_and(|pipe| pipe.stage == Stage::Open) {
                 self.complete(qh);
             }
         }
@@ -67,8 +76,8 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
             Doorbell::Stopping { .. } => Some(self.platform.now_us() + 1_000),
         };
         let ports = self.ports.iter().filter_map(crate::port::Port::deadline);
-        let pipes = self.pipes.iter().filter_map(|pipe| pipe.free_at);
-        let timeouts = self.next_expiry();
+        let pipes = self.parting.filter_map(|qh| self.pipe(qh)?.free_at);
+        let timeouts = self.transfers.next_expiry();
         let streams = self
             .streams
             .next_end()
@@ -96,6 +105,7 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
         {
             return false;
         }
+        self.ports_moving = true;
         self.disconnect(port);
         true
     }
@@ -110,22 +120,34 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
         }
     }
 
-    /// Suspends an enabled port. Its pipes must be idle. Returns false if it is not enabled.
+    /// Suspends an enabled port. Returns false if it is not enabled, or if something is under way with a device behind it: a
+    /// suspended port would let it fail.
     pub fn suspend_port(&mut self, port: u8) -> bool {
+        if self.is_port_busy(port) {
+            return false;
+        }
         let entry = self.ports.get_mut(usize::from(port));
         entry.is_some_and(|entry| {
             port < self.registers.ports() && entry.suspend(&self.registers, port)
         })
     }
 
-    /// Begins to resume a suspended port; [`PortChange::Resumed`] tells when it is done. A device that wakes up by itself
-    /// has the same effect. Returns false if the port is not suspended.
+    /// Begins to resume a suspended port; [`PortChange::Resumed`] tells when its device may be spoken to, after 30 ms. A device
+    /// that wakes up by itself has the same effect; it does so if it was told `SET_FEATURE(DEVICE_REMOTE_WAKEUP)` before.
+    /// Returns false if the port is not suspended.
     pub fn resume_port(&mut self, port: u8) -> bool {
         let now = self.platform.now_us();
+        self.ports_moving = true;
         let entry = self.ports.get_mut(usize::from(port));
         entry.is_some_and(|entry| {
             port < self.registers.ports() && entry.resume(&self.registers, port, now)
         })
+    }
+
+    fn is_port_busy(&self, port: u8) -> bool {
+        let here = |endpoint: Endpoint| endpoint.root_port == Some(port);
+        let pipes = self.active.filter_map(|qh| self.pipe(qh)?.endpoint);
+        pipes.chain(self.streams.active_endpoints()).any(here)
     }
 
     /// Whether a port is enabled: it has a high-speed device that was reset.
@@ -136,6 +158,7 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
     }
 
     fn step_ports(&mut self, changed: bool, now: u64) {
+        self.ports_moving = false;
         for port in 0..self.registers.ports() {
             let Some(entry) = self.ports.get_mut(usize::from(port)) else {
                 continue;
@@ -146,12 +169,17 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
             if let Some(change) = entry.step(&self.registers, port, now) {
                 if matches!(
                     change,
-                    PortChange::Detached | PortChange::OverCurrent | PortChange::Disabled
+                    PortChange::Detached
+                        | PortChange::OverCurrent
+                        | PortChange::Disabled
+                        | PortChange::ResumeFailed
                 ) {
                     self.disconnect(port);
                 }
                 self.events.push(PortEvent { port, change });
             }
+            let entry = self.ports.get(usize::from(port));
+            self.ports_moving |= entry.is_some_and(|entry| entry.deadline().is_some());
         }
     }
 
@@ -252,6 +280,7 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
     pub(crate) fn forget_everything(&mut self) {
         self.streams.forget();
         self.clears.forget();
+        self.parting = QhSet::EMPTY;
         self.ring.stopped();
         for qh in (2..QUEUE_HEADS as u8).map(Qh) {
             self.end_all(
@@ -279,7 +308,7 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
     /// Gives up everything that a controller which does not stop may still touch.
     pub(crate) fn lose_everything(&mut self) {
         self.state = State::Runaway;
-        self.lose_transfers();
+        self.transfers.lose();
         self.streams.lose();
     }
 }

@@ -21,6 +21,8 @@ const RECOVERY_US: u64 = 10_000;
 const RESUME_US: u64 = 20_000;
 /// The port leaves the resume state within 2 ms (section 2.3.9).
 const RESUME_END_US: u64 = 20_000;
+/// A device is left alone after it was resumed (USB 2.0, section 7.1.7.7: TRSMRCY).
+const RESUME_RECOVERY_US: u64 = 10_000;
 
 /// Speed of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,8 +56,10 @@ pub enum PortChange {
     ResetFailed,
     /// The controller disabled the port because of an error (babble at the end of a frame).
     Disabled,
-    /// The port has left the suspended state.
+    /// The port has left the suspended state, and its device may be spoken to.
     Resumed,
+    /// The controller did not end the resume signal in time; a reset may help.
+    ResumeFailed,
 }
 
 impl fmt::Display for PortChange {
@@ -76,6 +80,7 @@ impl fmt::Display for PortChange {
             Self::ResetFailed => f.write_str("the port's reset does not end"),
             Self::Disabled => f.write_str("the controller disabled the port after an error"),
             Self::Resumed => f.write_str("the port resumed"),
+            Self::ResumeFailed => f.write_str("the port's resume signal does not end"),
         }
     }
 }
@@ -102,6 +107,9 @@ enum State {
         until: u64,
     },
     ResumeEnding {
+        until: u64,
+    },
+    ResumeRecovery {
         until: u64,
     },
     /// The companion's: by policy for ever, or until its device leaves.
@@ -173,7 +181,8 @@ impl Port {
             | State::ResetEnding { until }
             | State::Recovery { until }
             | State::Resume { until }
-            | State::ResumeEnding { until } => Some(until),
+            | State::ResumeEnding { until }
+            | State::ResumeRecovery { until } => Some(until),
             _ => None,
         }
     }
@@ -207,12 +216,22 @@ impl Port {
         true
     }
 
-    /// Disables the port, so that its device hears nothing.
-    pub(crate) fn disable<R: Registers>(&mut self, registers: &Operational<R>, port: u8) {
-        if matches!(
+    /// Whether the port is enabled, or will be when its signalling is over.
+    fn is_in_use(&self) -> bool {
+        matches!(
             self.state,
-            State::Enabled | State::Recovery { .. } | State::Suspended
-        ) {
+            State::Recovery { .. }
+                | State::Enabled
+                | State::Suspended
+                | State::Resume { .. }
+                | State::ResumeEnding { .. }
+                | State::ResumeRecovery { .. }
+        )
+    }
+
+    /// Disables the port, so that its device hears nothing. Does nothing while it is being reset.
+    pub(crate) fn disable<R: Registers>(&mut self, registers: &Operational<R>, port: u8) {
+        if self.is_in_use() {
             let mut value = registers.port(port).preserving();
             value.set_enabled(false);
             registers.set_port(port, value);
@@ -284,10 +303,7 @@ impl Port {
         if status.connect_change() || !status.connected() {
             return self.connection(status, now);
         }
-        if status.enable_change()
-            && !status.enabled()
-            && matches!(self.state, State::Enabled | State::Recovery { .. })
-        {
+        if status.enable_change() && !status.enabled() && self.is_in_use() {
             self.state = State::Dead;
             return Some(PortChange::Disabled);
         }
@@ -305,14 +321,16 @@ impl Port {
             self.state = State::Empty;
             return Some(PortChange::OverCurrent);
         }
-        // The controller switched power off with the over-current (section 2.3.9, port power).
+        // The controller switched power off with the over-current (section 2.3.9, port power), and the device with it, even if
+        // nobody has seen the over-current itself.
         let mut value = status.preserving();
         value.set_power(true);
         registers.set_port(port, value);
+        let known = self.lose();
         self.state = State::Debounce {
             until: now + DEBOUNCE_US,
         };
-        None
+        known.then_some(PortChange::Detached)
     }
 
     fn connection(&mut self, status: PortSc, now: u64) -> Option<PortChange> {
@@ -397,7 +415,18 @@ impl Port {
                 };
                 None
             }
-            State::ResumeEnding { until } if !status.force_resume() || now >= until => {
+            State::ResumeEnding { until } => {
+                if !status.force_resume() {
+                    self.state = State::ResumeRecovery {
+                        until: now + RESUME_RECOVERY_US,
+                    };
+                } else if now >= until {
+                    self.state = State::Dead;
+                    return Some(PortChange::ResumeFailed);
+                }
+                None
+            }
+            State::ResumeRecovery { until } if now >= until => {
                 self.state = State::Enabled;
                 Some(PortChange::Resumed)
             }

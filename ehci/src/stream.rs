@@ -4,18 +4,22 @@
 //! are never repeated and have no toggles; nothing halts. Submit the next batch before the last one ends, and its packets follow
 //! without a gap.
 
+mod table;
+
+pub(crate) use table::Streams;
+
 use crate::controller::{Ehci, State};
 use crate::endpoint::{Endpoint, Kind};
 use crate::error::{OpenError, SubmitError, TransferError};
 use crate::layout::FRAMES;
 use crate::memory::{Buffer, Dma};
-use crate::periodic::Plan;
 use crate::platform::Platform;
 use crate::registers::Registers;
 use crate::schedule::isochronous::{AHEAD, Isochronous, Outcome, Route};
 use crate::transfer::Rejected;
 use core::ops::Range;
 use core::task::Waker;
+use table::{Entry, Life, Stage, Stream};
 
 /// Packets of a batch at most: as many as a frame has at high speed.
 pub const PACKETS: usize = 8;
@@ -123,177 +127,6 @@ impl<B> Batch<B> {
         self.packets
             .get(..usize::from(self.count))
             .unwrap_or_default()
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    Free,
-    Open,
-    Closing,
-}
-
-#[derive(Debug)]
-struct Stream {
-    stage: Stage,
-    generation: u16,
-    endpoint: Option<Endpoint>,
-    plan: Option<Plan>,
-    route: Option<Route>,
-    /// The frame behind the last packet submitted.
-    next_frame: Option<u32>,
-    /// Unplugged: nothing can be submitted any more.
-    gone: bool,
-}
-
-impl Stream {
-    const FREE: Self = Self {
-        stage: Stage::Free,
-        generation: 0,
-        endpoint: None,
-        plan: None,
-        route: None,
-        next_frame: None,
-        gone: false,
-    };
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Life {
-    Free,
-    Queued,
-    Leaving(TransferError),
-    Done(Result<(), TransferError>),
-}
-
-#[derive(Debug)]
-struct Entry<B> {
-    life: Life,
-    generation: u16,
-    stream: u8,
-    sizes: Sizes,
-    frame: u32,
-    packets: [Packet; PACKETS],
-    buffer: Option<B>,
-    abandoned: bool,
-    waker: Option<Waker>,
-    woken: bool,
-}
-
-impl<B> Entry<B> {
-    const FREE: Self = Self {
-        life: Life::Free,
-        generation: 0,
-        stream: 0,
-        sizes: Sizes {
-            sizes: [0; PACKETS],
-            count: 0,
-        },
-        frame: 0,
-        packets: [Packet::NONE; PACKETS],
-        buffer: None,
-        abandoned: false,
-        waker: None,
-        woken: false,
-    };
-
-    fn is_under_way(&self) -> bool {
-        matches!(self.life, Life::Queued | Life::Leaving(_))
-    }
-
-    fn end(&mut self, status: Result<(), TransferError>) {
-        self.life = Life::Done(status);
-        self.woken = self.waker.is_some();
-        if self.abandoned {
-            self.life = Life::Free;
-            self.buffer = None;
-            self.waker = None;
-            self.woken = false;
-        }
-    }
-}
-
-/// All streams of a controller.
-#[derive(Debug)]
-pub(crate) struct Streams<B> {
-    streams: [Stream; STREAMS],
-    batches: [Entry<B>; BATCHES],
-    pub(crate) schedule: Isochronous,
-    /// Frames since some time long ago; the lower 11 bits are those of FRINDEX.
-    now: u32,
-}
-
-impl<B> Streams<B> {
-    pub(crate) const fn new() -> Self {
-        Self {
-            streams: [const { Stream::FREE }; STREAMS],
-            batches: [const { Entry::FREE }; BATCHES],
-            schedule: Isochronous::new(),
-            now: 0,
-        }
-    }
-
-    /// The bandwidth that streams take.
-    pub(crate) fn plans(&self) -> impl Iterator<Item = Plan> + '_ {
-        self.streams.iter().filter_map(|stream| stream.plan)
-    }
-
-    pub(crate) fn take_woken(&mut self) -> Option<Waker> {
-        let woken = self.batches.iter_mut().find(|entry| entry.woken)?;
-        woken.woken = false;
-        woken.waker.take()
-    }
-
-    /// Microseconds until the next batch is over at the latest.
-    pub(crate) fn next_end(&self) -> Option<u64> {
-        let batches = self.batches.iter().zip(0..);
-        let ends = batches
-            .filter(|(entry, _)| entry.is_under_way())
-            .map(|(_, index)| self.schedule.end(index, self.now).wrapping_sub(self.now));
-        ends.min().map(|frames| u64::from(frames) * 1_000)
-    }
-
-    /// Leaks the buffers of all batches, since a controller that does not stop may still write to them, and ends them.
-    pub(crate) fn lose(&mut self) {
-        for entry in &mut self.batches {
-            if entry.is_under_way() {
-                core::mem::forget(entry.buffer.take());
-                entry.end(Err(TransferError::ControllerFailed));
-            }
-        }
-    }
-
-    /// Ends and frees everything, on a controller that has stopped.
-    pub(crate) fn forget(&mut self) {
-        for entry in &mut self.batches {
-            if entry.is_under_way() {
-                entry.end(Err(TransferError::ControllerFailed));
-            }
-        }
-        for stream in &mut self.streams {
-            *stream = Stream {
-                generation: stream.generation,
-                ..Stream::FREE
-            };
-        }
-        self.schedule = Isochronous::new();
-    }
-
-    fn stream(&self, id: StreamId) -> Option<&Stream> {
-        self.streams
-            .get(usize::from(id.index))
-            .filter(|stream| stream.generation == id.generation && stream.stage == Stage::Open)
-    }
-
-    fn batch(&mut self, id: BatchId) -> Option<&mut Entry<B>> {
-        self.batches
-            .get_mut(usize::from(id.index))
-            .filter(|entry| entry.generation == id.generation && entry.life != Life::Free)
-    }
-
-    fn count_frames(&mut self, frame_index: u32) {
-        let passed = (frame_index >> 3).wrapping_sub(self.now) & 0x7ff;
-        self.now = self.now.wrapping_add(passed);
     }
 }
 

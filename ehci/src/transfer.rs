@@ -4,20 +4,22 @@
 //! of its qTDs: because it retired them, because the queue head halted, or because the doorbell was answered after an
 //! unlink. Forgetting about a transfer, or giving it up, therefore never frees memory that is still written to.
 
-use crate::TRANSFERS;
+mod completion;
+mod table;
+
+pub(crate) use table::Transfers;
+
 use crate::controller::{Ehci, State};
 use crate::endpoint::Kind;
 use crate::error::{SubmitError, TransferError};
-use crate::layout::{Pid, Qh, Qtd, Token, qh};
+use crate::layout::{Pid, Qh, qh};
 use crate::memory::{Buffer, Dma};
 use crate::pipe::{Pipe, PipeId, Stage as PipeStage};
 use crate::platform::Platform;
 use crate::registers::Registers;
-use crate::schedule::queue::{Chain, Progress, Stage};
+use crate::schedule::queue::{Chain, Stage};
 use core::task::Waker;
-
-/// Failed transactions are tried again this often without progress, three attempts each, before the transfer fails.
-const RETRIES: u8 = 32;
+use table::Life;
 
 /// A transfer of a controller. It names nothing after its completion was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +38,9 @@ pub struct Request<B> {
     pub zero_packet: bool,
     /// Whether this is a request of its own or one of several pieces.
     pub part: Part,
+    /// Asks for no interrupt when the data have been moved: for all but the last of several transfers that are waited for
+    /// together. A short packet or an error interrupts in any case.
+    pub quiet: bool,
     /// Gives up after this time, in microseconds.
     pub timeout_us: Option<u64>,
 }
@@ -47,9 +52,18 @@ impl<B> Request<B> {
             buffer: Some(buffer),
             zero_packet: false,
             part: Part::Whole,
+            quiet: false,
             timeout_us: None,
         }
     }
+}
+
+/// How a transfer is queued.
+#[derive(Clone, Copy)]
+struct How {
+    part: Part,
+    interrupt: bool,
+    timeout_us: Option<u64>,
 }
 
 /// The place of a transfer in a request that is too large for one.
@@ -110,89 +124,6 @@ pub struct Completion<B> {
     /// The buffer, unless there was none or the controller may write to it for ever
     /// ([`State::Runaway`]).
     pub buffer: Option<B>,
-}
-
-#[derive(Debug)]
-enum Life {
-    Free,
-    Queued,
-    Done(Result<(), TransferError>),
-}
-
-#[derive(Debug)]
-struct Transfer<B> {
-    life: Life,
-    generation: u16,
-    qh: Qh,
-    chain: Option<Chain>,
-    buffer: Option<B>,
-    bytes: usize,
-    part: Part,
-    /// Nobody will take the completion.
-    abandoned: bool,
-    deadline: Option<u64>,
-    /// The transfer behind it in the same pipe.
-    next: Option<u8>,
-    waker: Option<Waker>,
-    woken: bool,
-}
-
-impl<B> Transfer<B> {
-    const FREE: Self = Self {
-        life: Life::Free,
-        generation: 0,
-        qh: Qh(0),
-        chain: None,
-        buffer: None,
-        bytes: 0,
-        part: Part::Whole,
-        abandoned: false,
-        deadline: None,
-        next: None,
-        waker: None,
-        woken: false,
-    };
-}
-
-/// All transfers of a controller.
-#[derive(Debug)]
-pub(crate) struct Transfers<B> {
-    slots: [Transfer<B>; TRANSFERS],
-}
-
-impl<B> Transfers<B> {
-    pub(crate) const fn new() -> Self {
-        Self {
-            slots: [const { Transfer::FREE }; TRANSFERS],
-        }
-    }
-
-    pub(crate) fn first_qtd(&self, index: u8) -> Option<Qtd> {
-        self.slots.get(usize::from(index))?.chain.map(Chain::first)
-    }
-
-    pub(crate) fn take_woken(&mut self) -> Option<Waker> {
-        self.slots
-            .iter_mut()
-            .find(|slot| slot.woken)
-            .and_then(|slot| {
-                slot.woken = false;
-                slot.waker.take()
-            })
-    }
-
-    fn get(&self, index: u8) -> Option<&Transfer<B>> {
-        self.slots.get(usize::from(index))
-    }
-
-    fn get_mut(&mut self, index: u8) -> Option<&mut Transfer<B>> {
-        self.slots.get_mut(usize::from(index))
-    }
-
-    fn find(&mut self, id: TransferId) -> Option<&mut Transfer<B>> {
-        self.get_mut(id.index)
-            .filter(|slot| slot.generation == id.generation && !matches!(slot.life, Life::Free))
-    }
 }
 
 impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
@@ -265,16 +196,14 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
         let [first, _, last] = stages;
         let without_data = [first, last];
         let stages: &[Stage] = if given == 0 { &without_data } else { &stages };
-        self.enqueue(
-            id,
-            stages,
-            Request {
-                buffer,
-                zero_packet: false,
-                part: Part::Whole,
-                timeout_us,
-            },
-        )
+        let mut buffer = buffer;
+        let how = How {
+            part: Part::Whole,
+            interrupt: true,
+            timeout_us,
+        };
+        self.enqueue(id, stages, &mut buffer, how)
+            .map_err(|error| Rejected { error, buffer })
     }
 
     /// Begins a transfer on a bulk or interrupt pipe, behind those already queued.
@@ -287,24 +216,34 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
         id: PipeId,
         request: Request<D::Buffer>,
     ) -> Result<TransferId, Rejected<D::Buffer>> {
-        let (data_in, max_packet) = match self.ready(id, |kind| kind != Kind::Control) {
-            Ok(pipe) => {
-                let endpoint = pipe.endpoint.as_ref();
-                (
-                    endpoint.is_some_and(|e| e.is_in()),
-                    endpoint.map_or(1, |e| e.packet_bytes()),
-                )
-            }
-            Err(error) => {
-                return Err(Rejected {
-                    error,
-                    buffer: request.buffer,
-                });
-            }
+        let Request {
+            mut buffer,
+            zero_packet,
+            part,
+            quiet,
+            timeout_us,
+        } = request;
+        let how = How {
+            part,
+            interrupt: !quiet,
+            timeout_us,
         };
-        let pid = if data_in { Pid::In } else { Pid::Out };
-        let (bus, bytes) = request
-            .buffer
+        self.submit_buffer(id, &mut buffer, zero_packet, how)
+            .map_err(|error| Rejected { error, buffer })
+    }
+
+    /// As [`Ehci::submit`]; takes the buffer if the transfer is accepted, and not otherwise.
+    fn submit_buffer(
+        &mut self,
+        id: PipeId,
+        buffer: &mut Option<D::Buffer>,
+        zero_packet: bool,
+        how: How,
+    ) -> Result<TransferId, SubmitError> {
+        let pipe = self.ready(id, |kind| kind != Kind::Control)?;
+        let endpoint = pipe.endpoint.as_ref().ok_or(SubmitError::NoSuchPipe)?;
+        let pid = if endpoint.is_in() { Pid::In } else { Pid::Out };
+        let (bus, bytes) = buffer
             .as_ref()
             .map_or((0, 0), |b| (b.bus_address(), b.size() as u32));
         let data = Stage {
@@ -313,11 +252,18 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
             bytes,
             toggle: false,
         };
-        let empty = Stage { bytes: 0, ..data };
-        let with_empty =
-            request.zero_packet && !data_in && bytes != 0 && bytes.is_multiple_of(max_packet);
-        let stages: &[Stage] = if with_empty { &[data, empty] } else { &[data] };
-        self.enqueue(id, stages, request)
+        let with_empty = zero_packet
+            && pid == Pid::Out
+            && bytes != 0
+            && bytes.is_multiple_of(endpoint.packet_bytes());
+        let stages = [data, Stage { bytes: 0, ..data }];
+        let [first, _] = &stages;
+        let stages = if with_empty {
+            &stages[..]
+        } else {
+            core::slice::from_ref(first)
+        };
+        self.enqueue(id, stages, buffer, how)
     }
 
     /// Takes the end of a transfer, or nothing while it runs.
@@ -326,14 +272,13 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
         let Life::Done(status) = slot.life else {
             return None;
         };
-        slot.life = Life::Free;
-        slot.waker = None;
-        slot.woken = false;
-        Some(Completion {
+        let end = Completion {
             status,
             bytes: slot.bytes,
             buffer: slot.buffer.take(),
-        })
+        };
+        self.transfers.free(id.index);
+        Some(end)
     }
 
     /// Whether a transfer has not ended yet.
@@ -360,10 +305,8 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
             return;
         };
         slot.waker = None;
-        slot.woken = false;
         if matches!(slot.life, Life::Done(_)) {
-            slot.life = Life::Free;
-            slot.buffer = None;
+            self.transfers.free(id.index);
             return;
         }
         slot.abandoned = true;
@@ -371,98 +314,14 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
         self.leave(qh, PipeStage::Aborting(TransferError::Cancelled));
     }
 
-    /// Ends what the controller has finished on a pipe.
-    pub(crate) fn complete(&mut self, qh: Qh) {
-        while let Some(index) = self.pipe(qh).and_then(|pipe| pipe.oldest) {
-            let Some(chain) = self.transfers.get(index).and_then(|slot| slot.chain) else {
-                return;
-            };
-            match self.pool.progress(&self.memory, chain) {
-                Progress::Running => return,
-                Progress::Done { bytes } => self.succeed(qh, bytes as usize),
-                Progress::Failed { bytes, at, token } => {
-                    if !self.try_again(qh, at, token) {
-                        let error = cause(token);
-                        if error != TransferError::Stall {
-                            self.leave_in_translator(qh);
-                        }
-                        self.end_oldest(qh, bytes as usize, Err(error));
-                        self.end_all(qh, TransferError::Flushed, TransferError::Flushed);
-                        self.restart_queue(qh);
-                    }
-                    return;
-                }
-            }
-        }
-    }
-
-    /// Ends those at the front of an unscheduled pipe that the controller had finished before it left.
-    pub(crate) fn finish_completed(&mut self, qh: Qh) {
-        while let Some(index) = self.pipe(qh).and_then(|pipe| pipe.oldest) {
-            let Some(chain) = self.transfers.get(index).and_then(|slot| slot.chain) else {
-                return;
-            };
-            match self.pool.progress(&self.memory, chain) {
-                Progress::Done { bytes } => self.succeed(qh, bytes as usize),
-                Progress::Running | Progress::Failed { .. } => return,
-            }
-        }
-    }
-
-    /// Ends all transfers of a pipe that is halted or unscheduled: the first with one error, the rest with another.
-    pub(crate) fn end_all(&mut self, qh: Qh, first: TransferError, rest: TransferError) {
-        let mut error = first;
-        if let Some(pipe) = self.pipe_mut(qh) {
-            pipe.cut = Some(Err(TransferError::Flushed));
-        }
-        while let Some(index) = self.pipe(qh).and_then(|pipe| pipe.oldest) {
-            let bytes = match self.transfers.get(index).and_then(|slot| slot.chain) {
-                Some(chain) => self.pool.moved(&self.memory, chain),
-                None => 0,
-            };
-            self.end_oldest(qh, bytes as usize, Err(error));
-            error = rest;
-        }
-        if let Some(stop) = self.pipe_mut(qh).and_then(|pipe| pipe.stop.take()) {
-            self.pool.release_tail(stop);
-        }
-    }
-
-    /// Begins to end the transfers whose time is up, and returns when the next one's is.
+    /// Begins to end the transfers whose time is up.
     pub(crate) fn expire(&mut self, now: u64) {
-        for index in 0..TRANSFERS as u8 {
-            let Some(slot) = self.transfers.get(index) else {
-                continue;
-            };
-            if matches!(slot.life, Life::Queued)
+        for index in self.transfers.timed() {
+            if let Some(slot) = self.transfers.get(index)
                 && slot.deadline.is_some_and(|deadline| now >= deadline)
             {
                 let qh = slot.qh;
                 self.leave(qh, PipeStage::Aborting(TransferError::Timeout));
-            }
-        }
-    }
-
-    /// Returns when the next transfer's time is up.
-    pub(crate) fn next_expiry(&self) -> Option<u64> {
-        let queued = self
-            .transfers
-            .slots
-            .iter()
-            .filter(|slot| matches!(slot.life, Life::Queued));
-        queued.filter_map(|slot| slot.deadline).min()
-    }
-
-    /// Leaks the buffers of all transfers, since a controller that does not stop may still write to them, and ends them.
-    pub(crate) fn lose_transfers(&mut self) {
-        for slot in &mut self.transfers.slots {
-            if matches!(slot.life, Life::Queued) {
-                core::mem::forget(slot.buffer.take());
-                slot.life = Life::Done(Err(TransferError::ControllerFailed));
-                slot.woken = slot.waker.is_some();
-                if slot.abandoned {
-                    slot.life = Life::Free;
-                }
             }
         }
     }
@@ -483,225 +342,72 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
         }
     }
 
+    /// Queues a transfer; takes the buffer if it succeeds, and not otherwise.
     fn enqueue(
         &mut self,
         id: PipeId,
         stages: &[Stage],
-        request: Request<D::Buffer>,
-    ) -> Result<TransferId, Rejected<D::Buffer>> {
+        buffer: &mut Option<D::Buffer>,
+        how: How,
+    ) -> Result<TransferId, SubmitError> {
+        let How {
+            part,
+            interrupt,
+            timeout_us,
+        } = how;
         let qh = id.qh;
-        let Some(index) = self
+        let index = self
             .transfers
-            .slots
-            .iter()
-            .position(|slot| matches!(slot.life, Life::Free))
-        else {
-            return Err(Rejected {
-                error: SubmitError::NoTransfers,
-                buffer: request.buffer,
-            });
-        };
-        let index = index as u8;
-        if let Some(status) = self
+            .first_free()
+            .ok_or(SubmitError::NoTransfers)?;
+        let cut = self
             .pipe_mut(qh)
-            .and_then(|pipe| pipe.take_cut(request.part.continues()))
-        {
-            return self.record_cut(index, qh, request, status);
-        }
-        let Some(chain) = self.append(qh, stages, request.part.more()) else {
-            return Err(Rejected {
-                error: SubmitError::NoDescriptors,
-                buffer: request.buffer,
-            });
-        };
-        let deadline = request
-            .timeout_us
-            .map(|timeout| self.platform.now_us().saturating_add(timeout));
-        let Some(slot) = self.transfers.get_mut(index) else {
-            return Err(Rejected {
-                error: SubmitError::NoTransfers,
-                buffer: request.buffer,
-            });
-        };
-        let generation = slot.generation.wrapping_add(1);
-        *slot = Transfer {
-            life: Life::Queued,
-            generation,
-            qh,
-            chain: Some(chain),
-            buffer: request.buffer,
-            bytes: 0,
-            part: request.part,
-            abandoned: false,
-            deadline,
-            next: None,
-            waker: None,
-            woken: false,
-        };
-        let newest = self.pipe_mut(qh).and_then(|pipe| {
-            let before = pipe.newest.replace(index);
-            if before.is_none() {
-                pipe.oldest = Some(index);
+            .and_then(|pipe| pipe.take_cut(part.continues()));
+        let (life, chain) = match cut {
+            // Its request is over already: it is recorded, and not executed.
+            Some(status) => (Life::Done(status), None),
+            None => {
+                let chain = self.append(qh, stages, part.more(), interrupt);
+                (Life::Queued, Some(chain.ok_or(SubmitError::NoDescriptors)?))
             }
-            before
-        });
-        if let Some(before) = newest.and_then(|newest| self.transfers.get_mut(newest)) {
-            before.next = Some(index);
-        }
-        self.statistics.transfers = self.statistics.transfers.wrapping_add(1);
-        self.statistics.qtds = self.statistics.qtds.wrapping_add(chain.count());
-        Ok(TransferId { index, generation })
-    }
-
-    /// Records a piece whose request has ended already, without executing it.
-    fn record_cut(
-        &mut self,
-        index: u8,
-        qh: Qh,
-        request: Request<D::Buffer>,
-        status: Result<(), TransferError>,
-    ) -> Result<TransferId, Rejected<D::Buffer>> {
-        let Some(slot) = self.transfers.get_mut(index) else {
-            return Err(Rejected {
-                error: SubmitError::NoTransfers,
-                buffer: request.buffer,
+        };
+        let deadline = match timeout_us {
+            Some(timeout) if chain.is_some() => {
+                Some(self.platform.now_us().saturating_add(timeout))
+            }
+            _ => None,
+        };
+        let generation = self
+            .transfers
+            .begin(index, life, qh, chain, part, deadline, buffer);
+        if let Some(chain) = chain {
+            let newest = self.pipe_mut(qh).and_then(|pipe| {
+                let before = pipe.newest.replace(index);
+                if before.is_none() {
+                    pipe.oldest = Some(index);
+                }
+                before
             });
-        };
-        let generation = slot.generation.wrapping_add(1);
-        *slot = Transfer {
-            life: Life::Done(status),
-            generation,
-            qh,
-            buffer: request.buffer,
-            ..Transfer::FREE
-        };
+            if let Some(before) = newest.and_then(|newest| self.transfers.get_mut(newest)) {
+                before.next = Some(index);
+            }
+            self.active.insert(qh);
+            self.statistics.transfers = self.statistics.transfers.wrapping_add(1);
+            self.statistics.qtds = self.statistics.qtds.wrapping_add(chain.count());
+        }
         Ok(TransferId { index, generation })
     }
 
     /// Writes the qTDs. A transfer that has more behind it leads to the pipe's stop after a short packet.
-    fn append(&mut self, qh: Qh, stages: &[Stage], more: bool) -> Option<Chain> {
+    fn append(&mut self, qh: Qh, stages: &[Stage], more: bool, interrupt: bool) -> Option<Chain> {
         let pipe = self.pipes.get_mut(usize::from(qh.0))?;
         let max_packet = pipe.endpoint.as_ref()?.packet_bytes();
         if more && pipe.stop.is_none() {
             pipe.stop = Some(self.pool.tail(&self.memory)?);
         }
         let stop = if more { pipe.stop } else { None };
+        let (memory, tail) = (&self.memory, &mut pipe.tail);
         self.pool
-            .append(&self.memory, &mut pipe.tail, stages, max_packet, stop)
-    }
-
-    /// Ends the oldest transfer of a pipe without error; after a short packet also those that continue it.
-    fn succeed(&mut self, qh: Qh, bytes: usize) {
-        let Some((asked, more)) = self
-            .pipe(qh)
-            .and_then(|pipe| pipe.oldest)
-            .and_then(|index| {
-                let slot = self.transfers.get(index)?;
-                Some((
-                    slot.buffer.as_ref().map_or(0, Buffer::size),
-                    slot.part.more(),
-                ))
-            })
-        else {
-            return;
-        };
-        self.end_oldest(qh, bytes, Ok(()));
-        let Some(pipe) = self.pipe_mut(qh) else {
-            return;
-        };
-        pipe.retries = 0;
-        if !more {
-            if let Some(stop) = pipe.stop.take() {
-                self.pool.release_tail(stop);
-            }
-        } else if bytes < asked {
-            // The controller waits at the stop; nothing behind it is ever reached.
-            pipe.cut = Some(Ok(()));
-            if let Some(stop) = pipe.stop.take() {
-                let tail = core::mem::replace(&mut pipe.tail, stop);
-                self.pool.release_tail(tail);
-            }
-            let mut continued = true;
-            while let Some(index) = self.pipe(qh).and_then(|pipe| pipe.oldest) {
-                let status = if continued {
-                    Ok(())
-                } else {
-                    Err(TransferError::Flushed)
-                };
-                continued &= self
-                    .transfers
-                    .get(index)
-                    .is_some_and(|slot| slot.part.more());
-                self.end_oldest(qh, 0, status);
-            }
-            if !continued && let Some(pipe) = self.pipe_mut(qh) {
-                // The last piece was there: what comes now is another request.
-                pipe.cut = None;
-            }
-        }
-    }
-
-    /// Lets a failed transaction be tried again, unless it is hopeless.
-    fn try_again(&mut self, qh: Qh, at: Qtd, token: Token) -> bool {
-        let Some(pipe) = self.pipes.get_mut(usize::from(qh.0)) else {
-            return false;
-        };
-        if cause(token) != TransferError::Transaction || pipe.retries >= RETRIES || pipe.gone {
-            return false;
-        }
-        pipe.retries += 1;
-        self.statistics.retries = self.statistics.retries.wrapping_add(1);
-        self.pool.retry(&self.memory, qh, at);
-        true
-    }
-
-    /// Takes the oldest transfer off a pipe, frees its qTDs and records its end.
-    fn end_oldest(&mut self, qh: Qh, bytes: usize, status: Result<(), TransferError>) {
-        let Some(pipe) = self.pipes.get_mut(usize::from(qh.0)) else {
-            return;
-        };
-        let Some(slot) = pipe.oldest.and_then(|index| self.transfers.get_mut(index)) else {
-            return;
-        };
-        pipe.oldest = slot.next.take();
-        if pipe.oldest.is_none() {
-            pipe.newest = None;
-            pipe.woken = pipe.waker.is_some();
-        }
-        let is_in = slot.chain.as_ref().is_some_and(Chain::is_in);
-        if let Some(chain) = slot.chain.take() {
-            self.pool.release(&self.memory, chain);
-        }
-        slot.bytes = bytes;
-        slot.life = Life::Done(status);
-        slot.woken = slot.waker.is_some();
-        if slot.abandoned {
-            slot.buffer = None;
-            slot.life = Life::Free;
-        }
-        let counters = &mut self.statistics;
-        let total = if is_in {
-            &mut counters.bytes_in
-        } else {
-            &mut counters.bytes_out
-        };
-        *total = total.wrapping_add(bytes as u64);
-        counters.failed = counters.failed.wrapping_add(u32::from(status.is_err()));
-    }
-}
-
-/// Why a queue head halted (section 4.15.1; several bits may be set, also from attempts before).
-fn cause(token: Token) -> TransferError {
-    if token.babble() {
-        TransferError::Babble
-    } else if token.missed_microframe() {
-        TransferError::MissedMicroframe
-    } else if token.errors() != 0 {
-        // The error counter did not run out, so it was the endpoint itself that said no.
-        TransferError::Stall
-    } else if token.data_buffer_error() {
-        TransferError::DataBuffer
-    } else {
-        TransferError::Transaction
+            .append(memory, tail, stages, max_packet, stop, interrupt)
     }
 }

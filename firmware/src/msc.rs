@@ -100,6 +100,12 @@ impl<'t, 'd: 't, A: UsbHostAllocator<'d> + 't> MassStorage<'t, 'd, A> {
         info: &EnumerationInfo,
         configuration: &[u8],
     ) -> Result<Self, StickError> {
+        if !is_well_formed(configuration) {
+            return Err(StickError::Failed {
+                step: "reading its descriptors",
+                cause: Cause::Protocol("one has an impossible length"),
+            });
+        }
         match MscDevice::new(&Watched::new(allocator, tally), info, configuration).await {
             Ok(device) => Ok(Self { device, tally }),
             Err(MscError::NoInterface) => Err(StickError::NotMassStorage),
@@ -388,6 +394,20 @@ fn no_blocks(cause: Cause) -> BlockError {
         blocks: 0,
         cause,
     }
+}
+
+/// Whether a configuration descriptor is followed by whole descriptors to its end. The library's
+/// iterators would look at one of no length for ever.
+fn is_well_formed(configuration: &[u8]) -> bool {
+    let mut rest = configuration;
+    while let [length, ..] = *rest {
+        let after = rest.split_at_checked(length.into());
+        let Some((_, after)) = after.filter(|_| length >= 2) else {
+            return false;
+        };
+        rest = after;
+    }
+    true
 }
 
 /// Decides after a failure whether to try again, and waits a little if so.

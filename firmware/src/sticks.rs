@@ -13,7 +13,7 @@ use core::pin::pin;
 use embassy_futures::select::select3;
 use embassy_sync::blocking_mutex::raw::NoopRawMutex;
 use embassy_sync::channel::Channel;
-use embassy_time::{Duration, Timer, with_timeout};
+use embassy_time::{Duration, Instant, Timer, with_timeout};
 use embassy_usb_driver::host::{DeviceEvent, UsbHostAllocator, UsbHostController};
 use embassy_usb_host::handler::EnumerationInfo;
 use embassy_usb_host::{BusHandle, BusRoute, BusState};
@@ -23,11 +23,15 @@ use crate::msc::{MassStorage, StickError};
 use crate::report::{Event, Sink, StickIndex};
 use crate::watch::Tally;
 
-/// The program ends when nothing has been plugged in for so long.
+/// The program ends when nothing has been plugged in or worked on for so long.
 const QUIET: Duration = Duration::from_millis(1500);
 
 /// The same after a stick was pulled, which may come back.
 const QUIET_AFTER_LOSS: Duration = Duration::from_secs(5);
+
+/// A device is enumerated within this time, or left alone. The library would ask one that says nothing
+/// for a minute.
+const ENUMERATION: Duration = Duration::from_secs(10);
 
 /// Most devices that are looked at in one run: a plug with a loose contact must not keep it going for
 /// ever.
@@ -40,6 +44,10 @@ const CONFIGURATION_BYTES: usize = 1024;
 pub trait RootPorts {
     /// Returns the port, counted from 0, of the event that was reported last.
     fn last_event_port(&self) -> Option<u8>;
+
+    /// Makes the device on a port deaf until it is plugged in again: one that could not be enumerated
+    /// may answer at an address that the next device gets.
+    fn disable_port(&mut self, port: u8);
 }
 
 impl<R, D, P> RootPorts for ehci::embassy::Controller<'_, R, D, P>
@@ -51,11 +59,19 @@ where
     fn last_event_port(&self) -> Option<u8> {
         Self::last_event_port(self)
     }
+
+    fn disable_port(&mut self, port: u8) {
+        Self::disable_port(self, port);
+    }
 }
 
 impl<M: crate::ios::Mailbox> RootPorts for crate::ios::ven::Controller<'_, '_, '_, M> {
     fn last_event_port(&self) -> Option<u8> {
         Self::last_event_port(self)
+    }
+
+    fn disable_port(&mut self, port: u8) {
+        Self::disable_port(self, port);
     }
 }
 
@@ -81,6 +97,8 @@ struct Shared {
     devices: Channel<NoopRawMutex, Device, 1>,
     /// Devices that were enumerated and are not finished with.
     busy: Cell<u32>,
+    /// When the last of them was finished with.
+    rested: Cell<Instant>,
     totals: Cell<Totals>,
 }
 
@@ -119,6 +137,7 @@ where
     let shared = Shared {
         devices: Channel::new(),
         busy: Cell::new(0),
+        rested: Cell::new(Instant::now()),
         totals: Cell::new(Totals::default()),
     };
     let [first, second] = jobs;
@@ -129,11 +148,19 @@ where
         let mut devices = 0;
         let mut quiet = QUIET;
         loop {
-            let event = match with_timeout(quiet, controller.wait_for_device_event()).await {
+            let left = match shared.busy.get() {
+                0 => quiet.checked_sub(shared.rested.get().elapsed()),
+                _ => Some(quiet),
+            };
+            let event = controller.wait_for_device_event();
+            let event = match with_timeout(left.unwrap_or(Duration::MIN), event).await {
                 Ok(event) => event,
-                Err(_) if shared.busy.get() != 0 => continue,
+                Err(_) if shared.busy.get() != 0 || shared.rested.get().elapsed() < quiet => {
+                    continue;
+                }
                 Err(_) => break,
             };
+            shared.rested.set(Instant::now());
             let port = controller.controller().last_event_port().unwrap_or(0);
             let problem: &dyn core::fmt::Display = match event {
                 DeviceEvent::Connected(_) if devices == MAX_DEVICES => {
@@ -143,8 +170,9 @@ where
                     (devices, quiet) = (devices + 1, QUIET);
                     let mut configuration = [0; CONFIGURATION_BYTES];
                     let route = BusRoute::Direct(speed);
-                    match bus.enumerate(route, &mut configuration).await {
-                        Ok((info, length)) => {
+                    let enumeration = bus.enumerate(route, &mut configuration);
+                    match with_timeout(ENUMERATION, enumeration).await {
+                        Ok(Ok((info, length))) => {
                             shared.busy.update(|busy| busy + 1);
                             let device = Device {
                                 port,
@@ -155,7 +183,14 @@ where
                             shared.devices.send(device).await;
                             continue;
                         }
-                        Err(error) => &{ error },
+                        Ok(Err(error)) => {
+                            controller.controller_mut().disable_port(port);
+                            &{ error }
+                        }
+                        Err(_) => {
+                            controller.controller_mut().disable_port(port);
+                            &"it does not say what it is; unplug it and try again"
+                        }
                     }
                 }
                 DeviceEvent::Disconnected => {
@@ -169,6 +204,7 @@ where
             };
             shared.count_errors(1);
             report(&mut sink, port, problem);
+            shared.rested.set(Instant::now());
             if devices == MAX_DEVICES {
                 break;
             }
@@ -189,9 +225,11 @@ where
 {
     loop {
         let device = shared.devices.receive().await;
+        // Its address stays its own: it may be plugged in for as long as the program runs, and there
+        // are more addresses than MAX_DEVICES.
         serve_device(&mut job, bus, shared, &device).await;
-        bus.free_address(device.info.device_address);
         shared.busy.update(|busy| busy - 1);
+        shared.rested.set(Instant::now());
     }
 }
 

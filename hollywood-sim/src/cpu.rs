@@ -1,7 +1,7 @@
 //! What the CPU does: loads and stores through the cache and past it, and cache instructions.
 
 use crate::line::{Line, Mask, mask};
-use crate::memory::{Doing, State};
+use crate::memory::{Doing, State, View};
 use crate::{Access, Memory, Origin, Rule};
 
 impl Memory {
@@ -18,9 +18,8 @@ impl Memory {
             line.fill();
             part.copy_out(&line.view(), &mut bytes);
             let stale = line.pending & part.mask();
-            let origins = line.view_origin;
             self.blame(&mut state, Rule::MissingInvalidateAfter, part, stale, doing);
-            self.check_written(&mut state, part, &origins, doing);
+            self.check_written(&mut state, part, View::Cpu, doing);
         }
         bytes
     }
@@ -50,9 +49,8 @@ impl Memory {
             let line = &state.lines[part.index];
             part.copy_out(&line.ram(), &mut bytes);
             let hidden = line.owed & part.mask();
-            let origins = line.ram_origin;
             self.blame(&mut state, Rule::Alias, part, hidden, doing);
-            self.check_written(&mut state, part, &origins, doing);
+            self.check_written(&mut state, part, View::Ram, doing);
         }
         bytes
     }

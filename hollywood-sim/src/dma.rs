@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::line::LINE;
-use crate::memory::{Doing, State};
+use crate::memory::{Doing, State, View};
 use crate::{Access, MEM2, Memory, Origin, Rule};
 
 /// What a device was told: bytes that it may read or write, and whose they are.
@@ -109,14 +109,14 @@ impl Memory {
             part.copy_out(&line.ram(), bytes);
             let owed = line.owed & part.mask();
             let late = if line.unsynced { part.mask() } else { 0 };
-            let origins = line.ram_origin;
             self.blame(&mut state, Rule::MissingClean, part, owed, doing);
             self.blame(&mut state, Rule::MissingSync, part, late, doing);
             if owed == 0 {
-                self.check_written(&mut state, part, &origins, doing);
+                self.check_written(&mut state, part, View::Ram, doing);
                 if let Some(whose) = whose {
-                    let foreign =
-                        part.which(|at| origins[at].mapping().is_some_and(|id| id != whose));
+                    let origins = &state.lines[part.index].ram_origin;
+                    let other = |origin: Origin| origin.mapping().is_some_and(|id| id != whose);
+                    let foreign = origins.which(part.mask(), other);
                     self.blame(&mut state, Rule::Leak, part, foreign, doing);
                 }
             }

@@ -6,6 +6,7 @@
 use core::ptr::NonNull;
 
 use crate::Origin;
+use crate::origin::Origins;
 
 /// Bytes in a cache line.
 pub(crate) const LINE: usize = 32;
@@ -34,8 +35,8 @@ pub(crate) struct Line {
     known: [u8; LINE],
     /// RAM when last observed.
     seen: [u8; LINE],
-    pub(crate) view_origin: [Origin; LINE],
-    pub(crate) ram_origin: [Origin; LINE],
+    pub(crate) view_origin: Origins,
+    pub(crate) ram_origin: Origins,
     /// In the cache.
     pub(crate) valid: bool,
     /// Modified, byte by byte; any bit makes the line a modified one.
@@ -70,8 +71,8 @@ impl Line {
             ram,
             known,
             seen,
-            view_origin: [Origin::Never; LINE],
-            ram_origin: [Origin::Never; LINE],
+            view_origin: Origins::All(Origin::Never),
+            ram_origin: Origins::All(Origin::Never),
             valid: false,
             dirty: 0,
             owed: 0,
@@ -112,7 +113,7 @@ impl Line {
         if past | stored == 0 {
             return Seen::default();
         }
-        mark(&mut self.ram_origin, past, writer);
+        self.ram_origin.mark(past, writer);
         self.seen = ram;
         if !self.valid {
             // A store that misses fetches the line first; without one there is only RAM to see.
@@ -131,7 +132,7 @@ impl Line {
         let mut view = self.known;
         replace(&mut view, which, bytes);
         self.set_view(view);
-        mark(&mut self.view_origin, which, writer);
+        self.view_origin.mark(which, writer);
         self.dirty |= which;
         self.owed |= which;
         self.pending &= !which;
@@ -142,7 +143,7 @@ impl Line {
         let mut ram = self.ram();
         replace(&mut ram, which, bytes);
         self.set_ram(ram);
-        mark(&mut self.ram_origin, which, writer);
+        self.ram_origin.mark(which, writer);
         if !self.valid {
             self.fetch();
         }
@@ -151,7 +152,7 @@ impl Line {
     /// Makes the view what RAM is.
     fn fetch(&mut self) {
         self.set_view(self.ram());
-        self.view_origin = self.ram_origin;
+        self.view_origin.clone_from(&self.ram_origin);
     }
 
     /// Brings the line into the cache, if it is not there.
@@ -168,7 +169,7 @@ impl Line {
             return 0;
         }
         self.set_ram(self.known);
-        self.ram_origin = self.view_origin;
+        self.ram_origin.clone_from(&self.view_origin);
         self.dirty = 0;
         self.pending
     }
@@ -224,26 +225,18 @@ impl Line {
         replace(&mut ram, which, &poison);
         self.set_view(view);
         self.set_ram(ram);
-        for at in (0..LINE).filter(|at| which >> at & 1 != 0) {
-            for origin in [&mut self.view_origin[at], &mut self.ram_origin[at]] {
-                if let Some(id) = origin.mapping() {
-                    *origin = Origin::Retired(id);
-                }
-            }
-        }
+        let retired = |origin: Origin| origin.mapping().map_or(origin, Origin::Retired);
+        self.view_origin.change(which, retired);
+        self.ram_origin.change(which, retired);
         self.pending &= !which;
     }
 }
 
-fn mark(origins: &mut [Origin; LINE], which: Mask, writer: Origin) {
-    for (at, origin) in origins.iter_mut().enumerate() {
-        if which >> at & 1 != 0 {
-            *origin = writer;
-        }
-    }
-}
-
 fn replace(bytes: &mut [u8; LINE], which: Mask, by: &[u8; LINE]) {
+    if which == Mask::MAX {
+        *bytes = *by;
+        return;
+    }
     for at in 0..LINE {
         if which >> at & 1 != 0 {
             bytes[at] = by[at];

@@ -95,6 +95,13 @@ pub(crate) struct State {
     uncounted: usize,
 }
 
+/// Whose view of the bytes.
+#[derive(Clone, Copy)]
+pub(crate) enum View {
+    Cpu,
+    Ram,
+}
+
 /// Who does what, for reports.
 #[derive(Clone, Copy)]
 pub(crate) struct Doing {
@@ -206,7 +213,7 @@ impl Memory {
     /// Returns who wrote the byte as devices see it, or `None` outside RAM.
     pub fn ram_origin(&self, address: u32) -> Option<Origin> {
         let part = self.parts(address, 1).next()?;
-        Some(self.state().lines[part.index].ram_origin[part.start])
+        Some(self.state().lines[part.index].ram_origin.at(part.start))
     }
 
     /// Looks at RAM without any effect. Returns whether it is there.
@@ -251,16 +258,15 @@ impl Memory {
         }
     }
 
-    /// Reports bytes that nobody wrote, or not for anybody who still exists.
-    pub(crate) fn check_written(
-        &self,
-        state: &mut State,
-        part: Part,
-        origins: &[Origin; LINE],
-        doing: Doing,
-    ) {
-        let never = part.which(|at| origins[at] == Origin::Never);
-        let left = part.which(|at| matches!(origins[at], Origin::Retired(_)));
+    /// Reports bytes that nobody wrote, or not for anybody who still exists, as the CPU or as a device sees them.
+    pub(crate) fn check_written(&self, state: &mut State, part: Part, view: View, doing: Doing) {
+        let line = &state.lines[part.index];
+        let origins = match view {
+            View::Cpu => &line.view_origin,
+            View::Ram => &line.ram_origin,
+        };
+        let never = origins.which(part.mask(), |origin| origin == Origin::Never);
+        let left = origins.which(part.mask(), |origin| matches!(origin, Origin::Retired(_)));
         self.blame(state, Rule::Uninitialised, part, never, doing);
         self.blame(state, Rule::Leak, part, left, doing);
     }
@@ -299,9 +305,9 @@ impl Memory {
             Some(part) => {
                 let line = &state.lines[part.index];
                 if line.owed >> part.start & 1 != 0 {
-                    line.view_origin[part.start]
+                    line.view_origin.at(part.start)
                 } else {
-                    line.ram_origin[part.start]
+                    line.ram_origin.at(part.start)
                 }
             }
             None => Origin::Never,

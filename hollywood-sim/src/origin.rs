@@ -2,6 +2,8 @@
 
 use core::fmt;
 
+use crate::line::{LINE, Mask};
+
 /// Who last wrote a byte. The number is the caller's name for a mapping, a buffer or a task.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Origin {
@@ -23,6 +25,65 @@ impl Origin {
         match self {
             Self::Cpu(id) | Self::Device(id) => Some(id),
             _ => None,
+        }
+    }
+}
+
+/// Who wrote each byte of a line. Mostly it is the same for all.
+#[derive(Clone)]
+pub(crate) enum Origins {
+    All(Origin),
+    Each(Box<[Origin; LINE]>),
+}
+
+impl Origins {
+    pub(crate) fn at(&self, at: usize) -> Origin {
+        match self {
+            Self::All(origin) => *origin,
+            Self::Each(origins) => origins[at],
+        }
+    }
+
+    /// Says that `writer` wrote the bytes `which`.
+    pub(crate) fn mark(&mut self, which: Mask, writer: Origin) {
+        self.change(which, |_| writer);
+    }
+
+    pub(crate) fn change(&mut self, which: Mask, to: impl Fn(Origin) -> Origin) {
+        match self {
+            Self::All(origin) if which == Mask::MAX => *origin = to(*origin),
+            Self::All(origin) if to(*origin) == *origin => {}
+            Self::All(origin) => {
+                let (old, new) = (*origin, to(*origin));
+                let each = |at| if which >> at & 1 != 0 { new } else { old };
+                *self = Self::Each(Box::new(std::array::from_fn(each)));
+            }
+            Self::Each(origins) => {
+                for (at, origin) in origins.iter_mut().enumerate() {
+                    if which >> at & 1 != 0 {
+                        *origin = to(*origin);
+                    }
+                }
+                if which == Mask::MAX && origins.iter().all(|origin| *origin == origins[0]) {
+                    *self = Self::All(origins[0]);
+                }
+            }
+        }
+    }
+
+    /// Returns those of the bytes `which` whose writer is as `is` says.
+    pub(crate) fn which(&self, which: Mask, is: impl Fn(Origin) -> bool) -> Mask {
+        match self {
+            Self::All(origin) if is(*origin) => which,
+            Self::All(_) => 0,
+            Self::Each(origins) => (0..LINE).fold(0, |mask, at| {
+                let bit = 1 << at;
+                mask | if which & bit != 0 && is(origins[at]) {
+                    bit
+                } else {
+                    0
+                }
+            }),
         }
     }
 }

@@ -32,11 +32,6 @@ impl Part {
         mask(self.start, self.end())
     }
 
-    /// Returns the bytes of the part that `is` says.
-    pub(crate) fn which(self, is: impl Fn(usize) -> bool) -> Mask {
-        (self.start..self.end()).fold(0, |mask, at| mask | u32::from(is(at)) << at)
-    }
-
     /// Returns a line with the access's bytes in their places.
     pub(crate) fn copy_in(self, bytes: &[u8]) -> [u8; LINE] {
         let mut line = [0; LINE];

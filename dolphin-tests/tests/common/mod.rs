@@ -2,5 +2,6 @@
 #![allow(dead_code)]
 
 pub mod guest;
+pub mod hostile;
 pub mod sample;
 pub mod sticks;

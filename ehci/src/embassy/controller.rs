@@ -38,6 +38,13 @@ impl<'d, R: Registers, D: Dma, P: Platform> Controller<'d, R, D, P> {
         self.last_event.map(|event| event.port)
     }
 
+    /// Disables a port: its device hears nothing until it is plugged in again. For one that could not be enumerated, and may
+    /// answer at an address that another device is to get.
+    pub fn disable_port(&mut self, port: u8) {
+        self.shared.host.with(|ehci| ehci.disable_port(port));
+        self.shared.forget_port(port);
+    }
+
     /// Returns the last event on any port, also of those that are not reported: hand-over, failed reset.
     pub fn last_event(&self) -> Option<PortEvent> {
         self.last_event
@@ -57,7 +64,10 @@ impl<'d, R: Registers, D: Dma, P: Platform> Controller<'d, R, D, P> {
                 self.shared.set_default(port, false);
                 return Some(DeviceEvent::Connected(embassy_usb_driver::Speed::High));
             }
-            PortChange::Detached | PortChange::OverCurrent | PortChange::Disabled => {
+            PortChange::Detached
+            | PortChange::OverCurrent
+            | PortChange::Disabled
+            | PortChange::ResumeFailed => {
                 self.attached &= !bit;
                 self.announced &= !bit;
                 self.shared.forget_port(port);

@@ -257,6 +257,7 @@ impl<'d, R: Registers, D: Dma, P: Platform, T: pipe::Type, Dir: pipe::Direction>
                 buffer: None,
                 zero_packet: false,
                 part: Part::Whole,
+                quiet: false,
                 timeout_us: None,
             };
             self.begin(&mut queue, empty).await?;

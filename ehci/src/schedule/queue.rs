@@ -28,6 +28,8 @@ pub struct Chain {
     first: Qtd,
     last: Qtd,
     count: u8,
+    /// Bytes of all data stages.
+    bytes: u32,
     /// The last qTD is the status stage of a control transfer, which a short packet does not skip.
     control: bool,
     /// Data moves to the host.
@@ -43,6 +45,11 @@ impl Chain {
     /// Returns the number of qTDs.
     pub fn count(self) -> u32 {
         self.count.into()
+    }
+
+    /// Returns the bytes of all data stages.
+    pub fn bytes(self) -> u32 {
+        self.bytes
     }
 
     /// Whether data moves to the host.
@@ -76,12 +83,15 @@ pub enum Progress {
 #[derive(Debug)]
 pub struct Pool {
     /// The qTD behind each, within a chain, up to the tail; or within the free list.
-    next: [Option<Qtd>; QTDS],
+    next: [Qtd; QTDS],
     /// Bytes that each was asked to move.
     bytes: [u16; QTDS],
-    free: Option<Qtd>,
+    free: Qtd,
     available: usize,
 }
+
+/// No qTD.
+const NONE: Qtd = Qtd(u8::MAX);
 
 impl Default for Pool {
     fn default() -> Self {
@@ -92,16 +102,16 @@ impl Default for Pool {
 impl Pool {
     /// Returns a pool with all qTDs free.
     pub const fn new() -> Self {
-        let mut next = [None; QTDS];
+        let mut next = [NONE; QTDS];
         let mut index = 0;
         while index + 1 < QTDS {
-            next[index] = Some(Qtd(index as u8 + 1));
+            next[index] = Qtd(index as u8 + 1);
             index += 1;
         }
         Self {
             next,
             bytes: [0; QTDS],
-            free: Some(Qtd(0)),
+            free: Qtd(0),
             available: QTDS,
         }
     }
@@ -113,7 +123,12 @@ impl Pool {
 
     /// Takes a qTD as the tail of a new queue.
     pub fn tail<M: Coherent>(&mut self, memory: &Descriptors<M>) -> Option<Qtd> {
-        let tail = self.take()?;
+        let tail = self.free;
+        if tail == NONE {
+            return None;
+        }
+        self.free = self.behind(tail);
+        self.available -= 1;
         memory.init_dummy(tail);
         Some(tail)
     }
@@ -121,20 +136,13 @@ impl Pool {
     /// Gives back a tail whose queue is gone.
     pub fn release_tail(&mut self, tail: Qtd) {
         self.give(tail);
-    }
-
-    /// Returns how many qTDs the stages take for packets of a size.
-    pub fn needed(stages: &[Stage], max_packet: u32) -> usize {
-        stages
-            .iter()
-            .map(|stage| pieces(*stage, max_packet).count())
-            .sum()
+        self.available += 1;
     }
 
     /// Appends a transfer to the queue that ends at `tail`, and moves the tail behind it.
     ///
     /// The first qTD becomes active with the last store: the controller sees all of the transfer or nothing. The last one
-    /// asks for an interrupt. A short packet leads to `stop`, or past the transfer. Returns nothing, having changed nothing,
+    /// asks for an interrupt if that is wanted. A short packet leads to `stop`, or past the transfer. Returns nothing, having changed nothing,
     /// when too few qTDs are free or there is no stage.
     pub fn append<M: Coherent>(
         &mut self,
@@ -143,58 +151,81 @@ impl Pool {
         stages: &[Stage],
         max_packet: u32,
         stop: Option<Qtd>,
+        interrupt: bool,
     ) -> Option<Chain> {
-        let count = Self::needed(stages, max_packet);
-        if count == 0 || count > self.available || count > usize::from(u8::MAX) {
-            return None;
-        }
         let first = *tail;
-        let (mut at, mut last, mut first_token) = (first, first, Token(0));
-        let mut remaining = count;
+        let (mut at, mut last, mut count) = (first, first, 0);
+        // Tokens are stored when the next qTD is written: only the last one asks for an interrupt, and the first waits.
+        let (mut first_token, mut token) = (Token(0), Token(0));
+        let (mut data_in, mut total) = (false, 0);
+        let control = stages.first().is_some_and(|stage| stage.pid == Pid::Setup);
+        // Four pages, which every qTD but the last moves at least, hold a packet of this size.
+        let max_packet = max_packet.clamp(1, 1024);
         for stage in stages {
-            let mut toggle = stage.toggle;
-            for (bus, bytes) in pieces(*stage, max_packet) {
-                // The count was checked above, so that there is always another.
-                let behind = self.take()?;
-                self.set(at, Some(behind), bytes as u16);
-                let mut token = Token::new(stage.pid, bytes, toggle);
-                token.set_interrupt(remaining == 1);
+            let (mut bus, mut left, mut toggle) = (stage.bus, stage.bytes, stage.toggle);
+            if stage.pid != Pid::Setup {
+                data_in |= stage.pid == Pid::In && left != 0;
+                total += left;
+            }
+            loop {
+                let bytes = qtd_capacity(bus, left, max_packet);
+                let behind = self.free;
+                if behind == NONE || count == u8::MAX {
+                    self.give_back(first, count);
+                    return None;
+                }
+                self.free = self.behind(behind);
+                if count == 1 {
+                    first_token = token;
+                } else if count > 1 {
+                    memory.store_qtd(last, qtd::TOKEN, token.0);
+                }
+                self.set(at, behind, bytes as u16);
                 memory.set_buffer(at, bus, bytes);
                 memory.store_qtd(at, qtd::NEXT, Link::transfer(memory.qtd_bus(behind)).0);
-                memory.store_qtd(at, qtd::ALTERNATE, Link::NONE.0);
-                if at == first {
-                    first_token = token;
-                } else {
-                    memory.store_qtd(at, qtd::TOKEN, token.0);
-                }
-                // A control endpoint's queue head takes the toggle from each qTD: it alternates per packet.
-                toggle ^= bytes.div_ceil(max_packet.max(1)) % 2 == 1;
+                token = Token::new(stage.pid, bytes, toggle);
                 last = at;
                 at = behind;
-                remaining = remaining.saturating_sub(1);
+                count += 1;
+                left -= bytes;
+                if left == 0 {
+                    break;
+                }
+                bus = bus.wrapping_add(bytes);
+                if control {
+                    // Its queue head takes the toggle from each qTD: it alternates per packet.
+                    toggle ^= bytes.div_ceil(max_packet) % 2 == 1;
+                }
             }
         }
+        if count == 0 {
+            return None;
+        }
+        self.available -= usize::from(count);
+        token.set_interrupt(interrupt);
+        if count == 1 {
+            first_token = token;
+        } else {
+            memory.store_qtd(last, qtd::TOKEN, token.0);
+        }
         memory.init_dummy(at);
-        let control = stages.first().is_some_and(|stage| stage.pid == Pid::Setup);
-        let data_in = stages
-            .iter()
-            .any(|stage| stage.pid == Pid::In && stage.bytes != 0);
         let chain = Chain {
             first,
             last,
-            count: count as u8,
+            count,
+            bytes: total,
             control,
             data_in,
         };
         let skip_to = if control { last } else { stop.unwrap_or(at) };
+        let alternate = Link::transfer(memory.qtd_bus(skip_to));
         self.each(chain, |qtd| {
-            if qtd != skip_to {
-                memory.store_qtd(
-                    qtd,
-                    qtd::ALTERNATE,
-                    Link::transfer(memory.qtd_bus(skip_to)).0,
-                );
-            }
+            let link = if qtd == skip_to {
+                Link::NONE
+            } else {
+                alternate
+            };
+            memory.store_qtd(qtd, qtd::ALTERNATE, link.0);
         });
         memory.barrier();
         memory.store_qtd(first, qtd::TOKEN, first_token.0);
@@ -208,6 +239,15 @@ impl Pool {
     /// A qTD's token is final once it is inactive, since the controller writes it back when it retires the qTD
     /// (section 4.10.4).
     pub fn progress<M: Coherent>(&self, memory: &Descriptors<M>, chain: Chain) -> Progress {
+        if !chain.control {
+            // A short packet never leads to the last qTD, so when it has ended well all before it are full.
+            let token = memory.token(chain.last);
+            if !token.active() && !token.halted() {
+                let left = token.bytes().min(self.bytes(chain.last));
+                let bytes = chain.bytes.saturating_sub(left);
+                return Progress::Done { bytes };
+            }
+        }
         let (mut at, mut moved) = (chain.first, 0);
         let mut skipping = false;
         for index in 0..chain.count {
@@ -261,18 +301,20 @@ impl Pool {
         moved
     }
 
-    /// Makes a chain inert, so that a controller that still has a link to it stops there, and frees its qTDs.
+    /// Frees the qTDs of a chain. Unless all of them were `executed`, makes them inert, so that a controller that still has a
+    /// link to it stops there.
     ///
     /// The controller must not be executing the chain: its queue head has halted, moved on, or is out of the schedule.
-    pub fn release<M: Coherent>(&mut self, memory: &Descriptors<M>, chain: Chain) {
-        let mut at = chain.first;
-        for _ in 0..chain.count {
-            let behind = self.behind(at);
-            memory.store_qtd(at, qtd::TOKEN, 0);
-            self.give(at);
-            at = behind;
+    pub fn release<M: Coherent>(&mut self, memory: &Descriptors<M>, chain: Chain, executed: bool) {
+        if !executed {
+            self.each(chain, |at| memory.store_qtd(at, qtd::TOKEN, 0));
+            memory.barrier();
         }
-        memory.barrier();
+        // The chain goes to the free list as it is: its last qTD leads to what was free before.
+        if let Some(link) = self.next.get_mut(usize::from(chain.last.0)) {
+            *link = core::mem::replace(&mut self.free, chain.first);
+        }
+        self.available += usize::from(chain.count);
     }
 
     /// Lets a halted or unscheduled queue head continue at a chain's first qTD or at the tail, keeping its toggle.
@@ -314,11 +356,7 @@ impl Pool {
     }
 
     fn behind(&self, at: Qtd) -> Qtd {
-        self.next
-            .get(usize::from(at.0))
-            .copied()
-            .flatten()
-            .unwrap_or(at)
+        self.next.get(usize::from(at.0)).copied().unwrap_or(NONE)
     }
 
     fn bytes(&self, at: Qtd) -> u32 {
@@ -328,7 +366,7 @@ impl Pool {
             .map_or(0, u32::from)
     }
 
-    fn set(&mut self, at: Qtd, next: Option<Qtd>, bytes: u16) {
+    fn set(&mut self, at: Qtd, next: Qtd, bytes: u16) {
         let index = usize::from(at.0);
         if let (Some(link), Some(size)) = (self.next.get_mut(index), self.bytes.get_mut(index)) {
             *link = next;
@@ -336,37 +374,63 @@ impl Pool {
         }
     }
 
-    fn take(&mut self) -> Option<Qtd> {
-        let taken = self.free?;
-        self.free = self.next.get(usize::from(taken.0)).copied().flatten();
-        self.available -= 1;
-        self.set(taken, None, 0);
-        Some(taken)
+    fn give(&mut self, qtd: Qtd) {
+        let free = core::mem::replace(&mut self.free, qtd);
+        self.set(qtd, free, 0);
     }
 
-    fn give(&mut self, qtd: Qtd) {
-        let free = self.free;
-        self.set(qtd, free, 0);
-        self.free = Some(qtd);
-        self.available += 1;
+    /// Gives back the `count` qTDs that were taken behind `first`.
+    fn give_back(&mut self, first: Qtd, count: u8) {
+        let mut at = first;
+        for _ in 0..count {
+            at = self.behind(at);
+            // Read before `give` overwrites it; the order of the free list does not matter.
+            let behind = self.behind(at);
+            self.give(at);
+            self.set(first, behind, 0);
+            at = first;
+        }
     }
 }
 
-/// Cuts a stage into what single qTDs move: bus address and bytes of each.
-fn pieces(stage: Stage, max_packet: u32) -> impl Iterator<Item = (u32, u32)> {
-    let mut done = 0;
-    let mut first = true;
-    core::iter::from_fn(move || {
-        if !first && done >= stage.bytes {
-            return None;
-        }
-        first = false;
-        let bus = stage.bus.wrapping_add(done);
-        let bytes = qtd_capacity(bus, stage.bytes - done, max_packet);
-        if bytes == 0 && stage.bytes != 0 {
-            return None;
-        }
-        done += bytes;
-        Some((bus, bytes))
-    })
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_transfer_for_which_too_few_qtds_are_free_changes_nothing() {
+        let memory = crate::testing::descriptors();
+        let mut pool = Pool::new();
+        let mut tail = pool.tail(&memory).unwrap();
+        let before = (tail, pool.available());
+        let stage = |bytes| Stage {
+            pid: Pid::In,
+            bus: 0x1000,
+            bytes,
+            toggle: false,
+        };
+        let too_many = (QTDS as u32) * 20480;
+        assert!(
+            pool.append(&memory, &mut tail, &[stage(too_many)], 512, None, true)
+                .is_none()
+        );
+        assert_eq!((tail, pool.available()), before);
+        assert!(!memory.token(tail).active());
+        let chain = pool.append(
+            &memory,
+            &mut tail,
+            &[stage(too_many - 20480)],
+            512,
+            None,
+            true,
+        );
+        assert_eq!(pool.available(), 0);
+        pool.release(&memory, chain.unwrap(), false);
+        assert_eq!(pool.available(), QTDS - 1);
+        // All of them can be had again, each once.
+        let all: Vec<Qtd> = std::iter::from_fn(|| pool.tail(&memory)).collect();
+        let mut numbers: Vec<u8> = all.iter().map(|qtd| qtd.0).chain([tail.0]).collect();
+        numbers.sort_unstable();
+        assert_eq!(numbers, (0..QTDS as u8).collect::<Vec<_>>());
+    }
 }

@@ -23,6 +23,7 @@ pub struct Faults {
     pub reset_never_ends: bool,
     pub async_never_stops: bool,
     pub port_reset_never_ends: bool,
+    pub resume_never_ends: bool,
     pub isochronous_stands_still: bool,
 }
 
@@ -245,12 +246,14 @@ impl State {
         if value.owner() && !old.owner() {
             new = 0x3002;
         }
+        const PLAIN: u32 = 1 << 12 | 7 << 20;
+        new = new & !PLAIN | value.0 & PLAIN;
         for bit in [6, 7] {
             if value.0 & 1 << bit != 0 {
                 new |= 1 << bit;
             }
         }
-        if old.force_resume() && !value.force_resume() {
+        if old.force_resume() && !value.force_resume() && !self.faults.resume_never_ends {
             new &= !0xc0;
         }
         self.ports[port] = new;

@@ -132,6 +132,7 @@ fn unplugging_ends_pending_transfers_and_the_next_stick_works() {
         buffer: None,
         zero_packet: false,
         part: crate::Part::Whole,
+        quiet: false,
         timeout_us: None,
     };
     let rejected = rig.ehci.submit(pipe, request);
@@ -210,15 +211,107 @@ fn a_port_that_the_controller_disables_ends_its_transfers() {
 }
 
 #[test]
+fn over_current_that_nobody_saw_ends_transfers_too() {
+    let (mut rig, _) = Rig::with_stick();
+    let pipe = rig.open(5, Rig::IN);
+    let id = rig.start_in(pipe, 512);
+    // It began and ended between two looks: only the change is left, and the port is off.
+    rig.machine.state.borrow_mut().ports[0] = 0x21;
+    rig.machine.raise(4);
+    assert_eq!(rig.port_event(), (0, PortChange::Detached));
+    assert_eq!(rig.finish(id).0, Err(TransferError::Disconnected));
+    assert!(PortSc(rig.machine.state.borrow().ports[0]).power());
+    rig.attach(0);
+}
+
+#[test]
+fn a_disabled_port_ends_its_transfers_and_a_reset_brings_it_back() {
+    let (mut rig, _) = Rig::with_stick();
+    let pipe = rig.open(5, Rig::IN);
+    let id = rig.start_in(pipe, 512);
+    rig.ehci.disable_port(0);
+    assert!(!PortSc(rig.machine.state.borrow().ports[0]).enabled());
+    assert_eq!(rig.finish(id).0, Err(TransferError::Disconnected));
+    assert!(!rig.ehci.is_port_enabled(0));
+    assert!(rig.ehci.reset_port(0));
+    assert_eq!(rig.port_event(), (0, PortChange::Enabled));
+}
+
+#[test]
 fn a_port_suspends_and_resumes() {
     let (mut rig, _) = Rig::with_stick();
     assert!(rig.ehci.suspend_port(0));
-    assert!(PortSc(rig.machine.state.borrow().ports[0]).suspended());
+    let port = PortSc(rig.machine.state.borrow().ports[0]);
+    assert!(port.suspended() && port.enabled());
+    assert!(port.wake_connect() && port.wake_disconnect() && port.wake_over_current());
+    assert!(!rig.ehci.is_port_enabled(0));
     assert!(rig.ehci.resume_port(0));
     let begun = rig.machine.state.borrow().now_us;
     assert_eq!(rig.port_event(), (0, PortChange::Resumed));
-    assert!(rig.machine.state.borrow().now_us - begun >= 20_000);
+    // Signalling for 20 ms, and 10 ms of rest.
+    assert!(rig.machine.state.borrow().now_us - begun >= 30_000);
     assert!(rig.ehci.is_port_enabled(0));
+    let pipe = rig.open(0, crate::Kind::Control);
+    let request = [0xc0, 0x55, 0, 0, 0, 0, 8, 0];
+    assert_eq!(rig.control_in(pipe, request).0, Ok(()));
+}
+
+#[test]
+fn a_port_with_transfers_under_way_is_not_suspended() {
+    let (mut rig, _) = Rig::with_stick();
+    let pipe = rig.open(5, Rig::IN);
+    let id = rig.start_in(pipe, 512);
+    assert!(!rig.ehci.suspend_port(0));
+    rig.ehci.cancel(pipe);
+    assert_eq!(rig.finish(id).0, Err(TransferError::Cancelled));
+    assert!(rig.ehci.suspend_port(0));
+    assert!(!rig.ehci.suspend_port(0), "it is suspended");
+}
+
+#[test]
+fn a_device_wakes_its_port() {
+    let (mut rig, _) = Rig::with_stick();
+    assert!(rig.ehci.suspend_port(0));
+    rig.settle();
+    assert_eq!(rig.ehci.take_port_event(), None);
+    // Resume signalling from the device (section 4.3.1).
+    rig.machine.state.borrow_mut().ports[0] |= 0x40;
+    rig.machine.raise(4);
+    let begun = rig.machine.state.borrow().now_us;
+    assert_eq!(rig.port_event(), (0, PortChange::Resumed));
+    let took = rig.machine.state.borrow().now_us - begun;
+    assert!((30_000..40_000).contains(&took), "{took}");
+    let port = PortSc(rig.machine.state.borrow().ports[0]);
+    assert!(!port.suspended() && !port.force_resume() && port.enabled());
+    assert!(rig.ehci.is_port_enabled(0));
+}
+
+#[test]
+fn unplugging_a_suspended_device_is_noticed() {
+    let (mut rig, _) = Rig::with_stick();
+    assert!(rig.ehci.suspend_port(0));
+    rig.machine.unplug(0);
+    assert_eq!(rig.port_event(), (0, PortChange::Detached));
+    rig.machine.plug(0, Box::new(Stick::new(1)));
+    rig.attach(0);
+}
+
+#[test]
+fn a_resume_signal_that_does_not_end_is_reported_within_a_bound() {
+    let (mut rig, _) = Rig::with_stick();
+    let pipe = rig.open(5, Rig::IN);
+    assert!(rig.ehci.suspend_port(0));
+    rig.machine.state.borrow_mut().faults.resume_never_ends = true;
+    assert!(rig.ehci.resume_port(0));
+    let begun = rig.machine.state.borrow().now_us;
+    assert_eq!(rig.port_event(), (0, PortChange::ResumeFailed));
+    assert!(rig.machine.state.borrow().now_us - begun < 50_000);
+    let buffer = crate::memory::Dma::incoming(&rig.machine.ram, 8).unwrap();
+    let rejected = rig.ehci.submit(pipe, crate::Request::new(buffer));
+    assert_eq!(
+        rejected.unwrap_err().error,
+        crate::SubmitError::Disconnected
+    );
 }
 
 #[test]

@@ -204,6 +204,7 @@ fn a_cancelled_pipe_is_busy_until_then_and_works_after() {
         buffer: None,
         zero_packet: false,
         part: crate::Part::Whole,
+        quiet: false,
         timeout_us: None,
     };
     assert_eq!(

@@ -200,6 +200,7 @@ fn a_zero_packet_ends_data_that_fills_its_last_packet() {
             buffer: None,
             zero_packet: false,
             part: crate::Part::Whole,
+            quiet: false,
             timeout_us: None,
         },
     );
@@ -350,6 +351,7 @@ fn a_closed_pipe_is_no_pipe_even_when_its_queue_head_is_used_again() {
         buffer: None,
         zero_packet: false,
         part: crate::Part::Whole,
+        quiet: false,
         timeout_us: None,
     };
     assert_eq!(
@@ -367,4 +369,25 @@ fn transfers_ring_no_doorbell() {
         assert_eq!(rig.bulk_in(input, 512).0, Ok(()));
     }
     assert_eq!(rig.ehci.statistics().doorbells, 0);
+}
+
+#[test]
+fn a_quiet_transfer_raises_no_interrupt_unless_it_ends_early() {
+    let (mut rig, shared) = Rig::with_stick();
+    let pipe = rig.open(5, Rig::IN);
+    for (packets, raised) in [(2, false), (1, true)] {
+        shared.borrow_mut().source = (0..packets).map(|_| vec![1; 512]).collect();
+        if packets == 1 {
+            shared.borrow_mut().source.push_back(vec![1; 3]);
+        }
+        let buffer = rig.machine.ram.incoming(1024).unwrap();
+        let request = Request {
+            quiet: true,
+            ..Request::new(buffer)
+        };
+        let id = rig.ehci.submit(pipe, request).unwrap();
+        rig.machine.advance(1_000);
+        assert_eq!(rig.machine.status().transfer(), raised);
+        assert_eq!(rig.finish(id).0, Ok(()));
+    }
 }

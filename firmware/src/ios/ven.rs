@@ -297,6 +297,22 @@ impl<'h, 'i, 'p, M: Mailbox> Controller<'h, 'i, 'p, M> {
         self.last_port
     }
 
+    /// Gives no pipe to the device with a number any more, until it is plugged in again.
+    pub fn disable_port(&mut self, port: u8) {
+        self.host.with(|table| {
+            let index = usize::from(port);
+            if table.default.is_some_and(|default| default.device == index) {
+                table.default = None;
+            }
+            if let Some(Some(device)) = table.devices.get_mut(index)
+                && device.state == State::Announced
+            {
+                device.state = State::Refused;
+                device.address = 0;
+            }
+        });
+    }
+
     /// Waits until IOS tells of a change, and notes it. Dropped, it goes on where it was the next time.
     async fn changed(&mut self) -> Result<(), IosError> {
         let host = self.host;

@@ -191,6 +191,23 @@ fn devices_of_other_classes_are_refused() {
 }
 
 #[test]
+fn descriptors_of_impossible_lengths_are_refused() {
+    for length in [0, 1, 8, 200] {
+        let mut configuration = CONFIGURATION;
+        configuration[9] = length; // of the interface
+        let tally = Tally::new();
+        let driver = FakeDriver(FakeStick::new(512, vec![0; 1024]));
+        let info = enumeration();
+        let opened = MassStorage::open(driver, &tally, &info, &configuration);
+        let result = block_on(opened);
+        assert!(
+            matches!(result.err(), Some(StickError::Failed { .. })),
+            "{length}"
+        );
+    }
+}
+
+#[test]
 fn names_with_strange_bytes_become_text() {
     let stick = FakeStick::new(512, vec![0; 1 << 20]);
     stick.borrow_mut().names = b"\xFF\x00\"ab\x1B  \0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";

@@ -124,6 +124,10 @@ pub struct Faults {
     pub lost_interrupts: u32,
     /// Halts by itself at this microframe, without a host system error.
     pub halts_at: Option<u64>,
+    /// At this microframe the device of this port is pulled.
+    pub unplugs_at: Option<(u64, usize)>,
+    /// At this microframe too much current is drawn at this port.
+    pub over_current_at: Option<(u64, usize)>,
     /// Stays running when told to stop.
     pub never_halts: bool,
     /// HCRESET stays set.
@@ -271,6 +275,11 @@ impl Controller {
         }
     }
 
+    /// Returns the number of microframes since power-on, as [`Faults`] count them.
+    pub fn microframe(&self) -> u64 {
+        self.ehci.borrow().now
+    }
+
     /// Returns the time since power-on in microseconds.
     pub fn now_us(&self) -> u64 {
         let ehci = self.ehci.borrow();
@@ -368,13 +377,11 @@ impl Ehci {
         if self.registers.reset_ends.is_some_and(|end| self.now >= end) {
             self.reset();
         }
+        self.happen();
         for port in &mut self.ports {
             if port.microframe(self.now) {
                 self.registers.status |= status::PORT_CHANGE;
             }
-        }
-        if self.faults.halts_at == Some(self.now) {
-            self.halt();
         }
         if let Err(stop) = self.work() {
             match stop {
@@ -391,6 +398,23 @@ impl Ehci {
         let line = self.interrupt();
         self.statistics.interrupts += u64::from(line && !self.line);
         self.line = line;
+    }
+
+    /// Faults whose time has come.
+    fn happen(&mut self) {
+        if self.faults.halts_at == Some(self.now) {
+            self.halt();
+        }
+        if let Some((at, port)) = self.faults.unplugs_at
+            && at == self.now
+        {
+            self.ports[port].unplug(self.registers.configured != 0);
+        }
+        if let Some((at, port)) = self.faults.over_current_at
+            && at == self.now
+        {
+            self.ports[port].set_over_current(true);
+        }
     }
 
     /// Stops at once: RUN goes down, HCHalted up (4.15.2.4).

@@ -16,6 +16,52 @@ pub enum Short {
     Pad,
 }
 
+/// What a stick does wrong with a command, beyond what the bus does to its packets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum Trick {
+    /// Halts the endpoint of the command itself.
+    StallCommand,
+    /// Halts the endpoint of the data stage before anything moves; the command failed.
+    StallData,
+    /// Halts the endpoint of the status once; the status comes afterwards (figure 2).
+    StallStatus,
+    /// Ends the data from the device after so many bytes, with a short packet and a residue.
+    ShortData(u32),
+    /// Sends that much more than the host expects.
+    LongData(u32),
+    /// The status wrapper has another tag.
+    Tag,
+    /// The status wrapper begins otherwise.
+    Signature,
+    /// The status wrapper has this status; 2 is a phase error, above that nothing is defined.
+    Status(u8),
+    /// The status wrapper has this residue.
+    Residue(u32),
+    /// The status wrapper has this length.
+    StatusLength(usize),
+    /// Nothing comes any more until the reset: it is busy for ever.
+    Hang,
+}
+
+impl Trick {
+    /// One of each kind, for trying them one after the other.
+    pub const ALL: [Self; 13] = [
+        Self::StallCommand,
+        Self::StallData,
+        Self::StallStatus,
+        Self::ShortData(5),
+        Self::LongData(1),
+        Self::Tag,
+        Self::Signature,
+        Self::Status(PHASE_ERROR),
+        Self::Status(3),
+        Self::Residue(u32::MAX),
+        Self::StatusLength(12),
+        Self::StatusLength(14),
+        Self::Hang,
+    ];
+}
+
 /// A mass-storage stick: bulk IN endpoint 1, bulk OUT endpoint 2.
 #[derive(Debug)]
 pub struct MassStorage {
@@ -29,8 +75,12 @@ pub struct MassStorage {
     pub latency: u32,
     /// The command blocks that it was given.
     pub commands: Vec<Vec<u8>>,
+    /// What it does wrong: with the command after so many others, counted from now.
+    pub tricks: Vec<(usize, Trick)>,
     speed: Speed,
     busy: u32,
+    /// That of the command which is carried out.
+    trick: Option<Trick>,
     state: State,
 }
 
@@ -140,6 +190,8 @@ impl MassStorage {
             short: Short::default(),
             latency: 0,
             commands: Vec::new(),
+            tricks: Vec::new(),
+            trick: None,
             speed,
             busy: 0,
             state: State::Command,
@@ -152,7 +204,14 @@ impl MassStorage {
             return Delivery::Stall;
         };
         self.commands.push(command.block.to_vec());
-        self.busy = self.latency;
+        self.trick = self.next_trick();
+        self.busy = match self.trick {
+            Some(Trick::Hang) => u32::MAX,
+            _ => self.latency,
+        };
+        if self.trick == Some(Trick::StallCommand) {
+            return Delivery::Stall;
+        }
         let unit = usize::from(command.unit);
         let begun = match self.disks.get_mut(unit) {
             Some(disk) => disk.begin(command.block),
@@ -185,12 +244,30 @@ impl MassStorage {
             transfer.status.code = PHASE_ERROR;
             transfer.left = if other_way { 0 } else { transfer.expected };
         }
+        match self.trick {
+            Some(Trick::StallData) => {
+                transfer.data = Source::Nothing;
+                transfer.left = 0;
+                transfer.status.code = FAILED;
+            }
+            Some(Trick::ShortData(bytes)) => transfer.left = transfer.left.min(bytes.into()),
+            _ => {}
+        }
         self.state = match (command.length, command.is_in) {
             (0, _) => State::Status(transfer.status),
             (_, true) => State::In(transfer),
             (_, false) => State::Out(transfer),
         };
         Delivery::Taken
+    }
+
+    fn next_trick(&mut self) -> Option<Trick> {
+        let due = self.tricks.iter().position(|(skip, _)| *skip == 0);
+        let trick = due.map(|at| self.tricks.remove(at).1);
+        for (skip, _) in &mut self.tricks {
+            *skip = skip.saturating_sub(1);
+        }
+        trick
     }
 
     /// The next packet of the data for the host.
@@ -210,11 +287,19 @@ impl MassStorage {
         }
         transfer.move_on(packet.len());
         if transfer.left != 0 || transfer.expected == 0 {
+            if let (Some(Trick::LongData(more)), 0) = (self.trick, transfer.expected) {
+                packet.resize(packet.len() + more as usize, 0xee);
+            }
             self.state = transfer.then(State::In);
             return Sent::Packet(packet);
         }
         // Less than expected: cases 4 and 5.
-        match self.short {
+        let short = match self.trick {
+            Some(Trick::StallData) => Short::Stall,
+            Some(Trick::ShortData(_)) => Short::Packet,
+            _ => self.short,
+        };
+        match short {
             Short::Pad => {
                 let pad = max.min(packet.len() + transfer.expected as usize) - packet.len();
                 packet.resize(packet.len() + pad, 0);
@@ -240,7 +325,8 @@ impl MassStorage {
 
     /// A packet of the data from the host.
     fn data_out(&mut self, mut transfer: Transfer, packet: &[u8]) -> Delivery {
-        if transfer.left == 0 && self.short != Short::Pad {
+        let stalls = self.short != Short::Pad || self.trick == Some(Trick::StallData);
+        if transfer.left == 0 && stalls {
             // Nobody wants it: cases 9 to 11.
             self.state = State::Status(transfer.status);
             return Delivery::Stall;
@@ -266,12 +352,27 @@ impl MassStorage {
     }
 
     fn status(&mut self, status: Status) -> Sent {
+        let trick = self.trick.take();
+        if trick == Some(Trick::StallStatus) {
+            self.state = State::Status(status);
+            return Sent::Stall;
+        }
         let Status { tag, residue, code } = status;
         self.state = State::Command;
         let mut packet = b"USBS".to_vec();
         packet.extend(tag.to_le_bytes());
         packet.extend(residue.to_le_bytes());
         packet.push(code);
+        match trick {
+            Some(Trick::Tag) => packet[4] ^= 1,
+            Some(Trick::Signature) => packet[3] = b'C',
+            Some(Trick::Status(code)) => packet[12] = code,
+            Some(Trick::Residue(residue)) => {
+                packet[8..12].copy_from_slice(&residue.to_le_bytes());
+            }
+            Some(Trick::StatusLength(len)) => packet.resize(len, 0),
+            _ => {}
+        }
         Sent::Packet(packet)
     }
 }
@@ -304,6 +405,7 @@ impl Function for MassStorage {
     fn reset(&mut self) {
         self.state = State::Command;
         self.busy = 0;
+        self.trick = None;
     }
 
     fn request(&mut self, setup: Setup, _data: &[u8]) -> Result<Vec<u8>, Stall> {
@@ -364,7 +466,9 @@ impl Function for MassStorage {
     }
 
     fn microframe(&mut self) {
-        self.busy = self.busy.saturating_sub(1);
+        if self.busy != u32::MAX {
+            self.busy = self.busy.saturating_sub(1);
+        }
     }
 }
 
@@ -580,5 +684,80 @@ mod tests {
         ));
         stick.patience = 1;
         assert_eq!(stick.transfer_in(1, 1024).unwrap().len(), 1024);
+    }
+
+    #[test]
+    fn tricks_are_played_once_at_their_command() {
+        let mut stick = stick();
+        stick.function.tricks = vec![(1, Trick::Status(2))];
+        let codes = [0; 3].map(|_| run(&mut stick, 0x80, 1024, &READ_TWO).2);
+        assert_eq!(codes, [0, 2, 0]);
+    }
+
+    #[test]
+    fn a_stalled_data_stage_moves_nothing_and_fails() {
+        let mut stick = stick();
+        stick.function.tricks = vec![(0, Trick::StallData)];
+        assert_eq!(run(&mut stick, 0x80, 1024, &READ_TWO), (vec![], 1024, 1));
+        stick.function.tricks = vec![(0, Trick::StallData)];
+        stick
+            .transfer_out(2, &wrapper(1024, 0, &WRITE_TWO))
+            .unwrap();
+        assert!(stick.transfer_out(2, &[7; 1024]).is_err());
+        assert_eq!(status(&mut stick), (1024, 1));
+    }
+
+    #[test]
+    fn short_and_long_data() {
+        let mut stick = stick();
+        stick.function.tricks = vec![(0, Trick::ShortData(700)), (1, Trick::LongData(1))];
+        let (data, residue, code) = run(&mut stick, 0x80, 1024, &READ_TWO);
+        assert_eq!((data.len(), residue, code), (700, 324, 0));
+        stick
+            .transfer_out(2, &wrapper(1024, 0x80, &READ_TWO))
+            .unwrap();
+        assert!(matches!(stick.transfer_in(1, 1024), Err(End::Overflow(_))));
+    }
+
+    #[test]
+    fn a_status_wrapper_may_be_wrong_in_every_field() {
+        let tricks = [
+            (Trick::Tag, 4, 0x79),
+            (Trick::Signature, 3, b'C'),
+            (Trick::Status(3), 12, 3),
+            (Trick::Residue(9), 8, 9),
+        ];
+        for (trick, at, byte) in tricks {
+            let mut stick = stick();
+            stick.function.tricks = vec![(0, trick)];
+            stick.transfer_out(2, &wrapper(0, 0, &[0; 6])).unwrap();
+            assert_eq!(stick.transfer_in(1, 13).unwrap()[at], byte, "{trick:?}");
+        }
+        for len in [12, 14] {
+            let mut stick = stick();
+            stick.function.tricks = vec![(0, Trick::StatusLength(len))];
+            stick.transfer_out(2, &wrapper(0, 0, &[0; 6])).unwrap();
+            assert_eq!(stick.transfer_in(1, 64).unwrap().len(), len);
+        }
+    }
+
+    #[test]
+    fn a_stalled_status_comes_when_the_halt_is_cleared() {
+        let mut stick = stick();
+        stick.function.tricks = vec![(0, Trick::StallStatus)];
+        stick.transfer_out(2, &wrapper(0, 0, &[0; 6])).unwrap();
+        assert!(stick.transfer_in(1, 13).is_err());
+        stick.control(Setup::clear_halt(0x81), &[]).unwrap();
+        assert_eq!(status(&mut stick), (0, 0));
+    }
+
+    #[test]
+    fn a_stick_that_hangs_comes_back_with_a_reset() {
+        let mut stick = stick();
+        stick.function.tricks = vec![(0, Trick::Hang)];
+        stick.transfer_out(2, &wrapper(0, 0, &[0; 6])).unwrap();
+        assert!(matches!(stick.transfer_in(1, 13), Err(End::Timeout(..))));
+        stick.function.reset();
+        assert_eq!(run(&mut stick, 0, 0, &[0; 6]).2, 0);
     }
 }

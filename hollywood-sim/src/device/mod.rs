@@ -28,6 +28,8 @@
 mod control;
 pub mod descriptor;
 pub mod disk;
+mod fault;
+mod hostile;
 mod hub;
 mod inert;
 mod keyboard;
@@ -37,10 +39,12 @@ mod toggle;
 mod translator;
 
 pub use control::Setup;
+pub use fault::{Fault, Faulty, Line, When};
+pub use hostile::Hostile;
 pub use hub::Hub;
 pub use inert::Inert;
 pub use keyboard::Keyboard;
-pub use mass_storage::{MassStorage, Short};
+pub use mass_storage::{MassStorage, Short, Trick};
 pub use peripheral::{Delivery, End, Function, Peripheral, Sent, Stall};
 
 use std::fmt;

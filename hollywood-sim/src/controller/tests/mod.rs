@@ -1,6 +1,7 @@
 //! The controller against the specification: each test is a rule of it. `conformance.md` says which.
 
 mod asynchronous;
+mod faults;
 mod isochronous;
 mod periodic;
 mod ports;
