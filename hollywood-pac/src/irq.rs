@@ -10,7 +10,7 @@
 //! All lines are levels: a flag that is cleared while its device still asks comes back. The cascade through the processor
 //! interface is [`crate::interrupt`].
 
-use crate::macros::{bits, offsets};
+use crate::macros::{bits, offsets, set_of};
 use crate::reg::{Guarded, ReadWrite, WriteOneToClear};
 
 /// A source of interrupts in Hollywood: its bit in flags and masks.
@@ -111,32 +111,7 @@ bits! {
     pub ipc_arm, set_ipc_arm: 31;
 }
 
-impl Sources {
-    /// Says whether `source` is in the set.
-    pub const fn contains(self, source: Source) -> bool {
-        self.bits() & source.mask().bits() != 0
-    }
-
-    /// Returns the sources of both sets.
-    pub const fn union(self, other: Self) -> Self {
-        Self::from_bits(self.bits() | other.bits())
-    }
-
-    /// Returns the sources that are in both sets.
-    pub const fn intersection(self, other: Self) -> Self {
-        Self::from_bits(self.bits() & other.bits())
-    }
-
-    /// Returns the sources of `self` that are not in `other`.
-    pub const fn without(self, other: Self) -> Self {
-        Self::from_bits(self.bits() & !other.bits())
-    }
-
-    /// Says whether the set is empty.
-    pub const fn is_empty(self) -> bool {
-        self.bits() == 0
-    }
-}
+set_of!(Sources of Source);
 
 /// The CPU's side.
 #[repr(C)]

@@ -92,6 +92,39 @@ macro_rules! fields {
 #[cfg(test)]
 pub(crate) use fields;
 
+/// Gives a value made with `bits!` the operations of a set of `$item`s, each of which is a bit of it.
+macro_rules! set_of {
+    ($set:ident of $item:ident) => {
+        impl $set {
+            /// Says whether `item` is in the set.
+            pub const fn contains(self, item: $item) -> bool {
+                self.bits() & item.mask().bits() != 0
+            }
+
+            /// Returns what is in either set.
+            pub const fn union(self, other: Self) -> Self {
+                Self::from_bits(self.bits() | other.bits())
+            }
+
+            /// Returns what is in both sets.
+            pub const fn intersection(self, other: Self) -> Self {
+                Self::from_bits(self.bits() & other.bits())
+            }
+
+            /// Returns what is in `self` and not in `other`.
+            pub const fn without(self, other: Self) -> Self {
+                Self::from_bits(self.bits() & !other.bits())
+            }
+
+            /// Says whether the set is empty.
+            pub const fn is_empty(self) -> bool {
+                self.bits() == 0
+            }
+        }
+    };
+}
+pub(crate) use set_of;
+
 /// Asserts at compile time where each register of a block lies and how long the block is, and lists the registers.
 ///
 /// Blocks within the block follow after `nested`.

@@ -8,7 +8,7 @@
 //! | Dolphin | complete |
 
 use crate::addr::BusAddr;
-use crate::macros::{bits, offsets};
+use crate::macros::{bits, offsets, set_of};
 use crate::reg::{Guarded, ReadOnly, ReadWrite, WriteOneToClear};
 
 /// An interrupt cause: its bit in INTSR and INTMR.
@@ -111,27 +111,7 @@ bits! {
     pub reset_switch_state, _: 16;
 }
 
-impl Causes {
-    /// Says whether `cause` is in the set.
-    pub const fn contains(self, cause: Cause) -> bool {
-        self.bits() & cause.mask().bits() != 0
-    }
-
-    /// Returns the causes of both sets.
-    pub const fn union(self, other: Self) -> Self {
-        Self::from_bits(self.bits() | other.bits())
-    }
-
-    /// Returns the causes that are in both sets.
-    pub const fn intersection(self, other: Self) -> Self {
-        Self::from_bits(self.bits() & other.bits())
-    }
-
-    /// Returns the causes of `self` that are not in `other`.
-    pub const fn without(self, other: Self) -> Self {
-        Self::from_bits(self.bits() & !other.bits())
-    }
-}
+set_of!(Causes of Cause);
 
 bits! {
     /// Identification of the chip.

@@ -3,6 +3,7 @@
 mod blocks;
 mod check;
 mod citations;
+pub mod figures;
 mod links;
 
 use std::fs;

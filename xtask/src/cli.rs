@@ -28,6 +28,7 @@ Usage: cargo xtask COMMAND
   bench    measures: a table, plots in target/bench, exit status 1 beyond a limit
              --only PREFIX             figures whose names begin so
              --report FILE             writes the figures as JSON
+             --record                  puts the figures into the book
   build    makes target/dol/boot.dol and boot.elf
              --project FOLDER          makes target/dol/NAME.dol there, of each of your programs
   new      makes a folder with a program of your own that blinks a light
@@ -83,6 +84,8 @@ pub enum Action {
         only: String,
         /// Where the report goes.
         report: Option<PathBuf>,
+        /// Puts the figures into the book.
+        record: bool,
     },
     /// Boots the image.
     Run(RunOptions),
@@ -143,6 +146,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Action> {
         "bench" => Action::Bench {
             only: String::new(),
             report: None,
+            record: false,
         },
         "build" => Action::Build { project: None },
         "new" => Action::New {
@@ -173,6 +177,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Action> {
             (Action::Test { quick, .. }, Long("quick")) => *quick = true,
             (Action::Test { layers, .. }, Long("layer")) => layers.push(parser.value()?.string()?),
             (Action::Bench { only, .. }, Long("only")) => *only = parser.value()?.string()?,
+            (Action::Bench { record, .. }, Long("record")) => *record = true,
             (Action::Bench { report, .. }, Long("report")) => {
                 *report = Some(parser.value()?.into());
             }
@@ -282,9 +287,10 @@ mod tests {
         let expected = Action::Bench {
             only: "bounce.insns".into(),
             report: Some("b.json".into()),
+            record: true,
         };
         assert_eq!(
-            parsed("bench --only bounce.insns --report b.json").unwrap(),
+            parsed("bench --only bounce.insns --report b.json --record").unwrap(),
             expected
         );
     }

@@ -4,7 +4,6 @@ use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use object::elf;
@@ -299,21 +298,8 @@ pub fn check_reproducible(workspace: &Workspace) -> Result<()> {
 
 /// Copies what belongs to the sources: everything that git does not ignore.
 fn copy_sources(workspace: &Workspace, to: &Path) -> Result<()> {
-    let mut list = Command::new("git");
-    list.args([
-        "ls-files",
-        "-z",
-        "--cached",
-        "--others",
-        "--exclude-standard",
-    ])
-    .current_dir(&workspace.root);
-    for file in exec::capture(&mut list)?.split_terminator('\0') {
-        let (from, to) = (workspace.root.join(file), to.join(file));
-        // A file that was deleted without telling git.
-        if !from.is_file() {
-            continue;
-        }
+    for file in workspace.files()? {
+        let (from, to) = (workspace.root.join(&file), to.join(&file));
         fs::create_dir_all(to.parent().unwrap_or(&workspace.root))?;
         fs::copy(&from, &to).with_context(|| format!("cannot copy {}", from.display()))?;
     }

@@ -185,8 +185,8 @@ fn docs(workspace: &Workspace) -> Result<Tests> {
 fn book(workspace: &Workspace) -> Result<Tests> {
     let checked = book::check(workspace)?;
     println!(
-        "{} pages: {} links, {} code blocks; {} citations of the hardware notes in the sources",
-        checked.pages, checked.links, checked.blocks, checked.citations
+        "{} pages: {} links, {} code blocks, {} tables of figures; {} citations of the hardware notes in the sources",
+        checked.pages, checked.links, checked.blocks, checked.tables, checked.citations
     );
     book::build(workspace)?;
     Ok(Tests::default())

@@ -57,6 +57,7 @@ fn perform(action: Action) -> Result<bool> {
         Action::Help => print!("{}", cli::HELP),
         Action::Doctor => return setup::doctor(&workspace),
         Action::Book => {
+            book::figures::refill(&workspace.root)?;
             book::check(&workspace)?;
             println!("{}", book::build(&workspace)?.display());
         }
@@ -85,8 +86,12 @@ fn perform(action: Action) -> Result<bool> {
             send::boot_image(&workspace, &host)?;
         }
         Action::Test { quick, layers } => return layers::run(&workspace, quick, &layers),
-        Action::Bench { only, report } => {
-            return bench::run(&workspace, &only, report.as_deref());
+        Action::Bench {
+            only,
+            report,
+            record,
+        } => {
+            return bench::run(&workspace, &only, report.as_deref(), record);
         }
         Action::Run(options) if options.project.is_some() => {
             return project::run(&workspace, &options);

@@ -56,6 +56,27 @@ impl Workspace {
         command
     }
 
+    /// Returns what belongs to the sources, relative to the root and sorted: every file that git does not ignore.
+    pub fn files(&self) -> Result<Vec<String>> {
+        let mut list = Command::new("git");
+        list.args([
+            "ls-files",
+            "-z",
+            "--cached",
+            "--others",
+            "--exclude-standard",
+        ])
+        .current_dir(&self.root);
+        let files = exec::capture(&mut list)?;
+        let files = files.split_terminator('\0').map(str::to_owned);
+        // Not one that was deleted without telling git.
+        let mut files: Vec<String> = files
+            .filter(|file| self.root.join(file).is_file())
+            .collect();
+        files.sort();
+        Ok(files)
+    }
+
     fn metadata(&self) -> Result<Value> {
         let mut command = self.cargo("metadata");
         command.args(["--no-deps", "--format-version", "1"]);

@@ -17,12 +17,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::Map;
 
 use crate::setup::{self, Need};
-use crate::table;
 use crate::workspace::Workspace;
+use crate::{book, table};
 use figure::Figure;
 
 /// Figures that are measured together.
@@ -66,11 +66,16 @@ impl Bench<'_> {
     }
 }
 
-/// Measures what begins with `only`, shows it and writes it into `report`. Returns whether every figure keeps to its limit.
+/// Measures what begins with `only`, shows it, writes it into `report` and, if told so, into the book. Returns whether every figure keeps to
+/// its limit.
 ///
 /// # Errors
 /// A tool is missing, something could not be measured, or nothing has such a name.
-pub fn run(workspace: &Workspace, only: &str, report: Option<&Path>) -> Result<bool> {
+pub fn run(workspace: &Workspace, only: &str, report: Option<&Path>, record: bool) -> Result<bool> {
+    ensure!(
+        !record || only.is_empty(),
+        "the book takes a whole run, not a part of it"
+    );
     let plots = workspace.target("bench");
     fs::create_dir_all(&plots).with_context(|| format!("cannot make {}", plots.display()))?;
     let mut bench = Bench {
@@ -89,7 +94,7 @@ pub fn run(workspace: &Workspace, only: &str, report: Option<&Path>) -> Result<b
         }
     }
     let Bench { plots, figures, .. } = bench;
-    anyhow::ensure!(
+    ensure!(
         !figures.is_empty(),
         "no figure has a name that begins with {only:?}"
     );
@@ -100,11 +105,11 @@ pub fn run(workspace: &Workspace, only: &str, report: Option<&Path>) -> Result<b
         .collect();
     println!("\n{}", table::layout(figure::HEADING, &rows));
     println!("Plots are in {}.", plots.display());
+    let json: Map<_, _> = figures
+        .iter()
+        .map(|(name, figure)| (name.clone(), figure.to_json()))
+        .collect();
     if let Some(path) = report {
-        let json: Map<_, _> = figures
-            .iter()
-            .map(|(name, figure)| (name.clone(), figure.to_json()))
-            .collect();
         fs::write(path, serde_json::to_vec_pretty(&json)?)
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
@@ -115,6 +120,11 @@ pub fn run(workspace: &Workspace, only: &str, report: Option<&Path>) -> Result<b
         .collect();
     if !over.is_empty() {
         eprintln!("error: beyond the limit: {}", over.join(", "));
+    }
+    if record {
+        book::figures::record(workspace, &json, &over, &plots)?;
+    } else {
+        println!("{}", book::figures::compare(workspace, &json)?);
     }
     Ok(over.is_empty())
 }

@@ -3,12 +3,10 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use anyhow::{Result, ensure};
 
-use super::{CHAPTERS, Page, blocks, chapters, citations, links};
-use crate::exec;
+use super::{CHAPTERS, Page, blocks, chapters, citations, figures, links};
 use crate::workspace::Workspace;
 
 /// The chapter that comments in the sources cite by section.
@@ -23,6 +21,8 @@ pub struct Checked {
     pub links: usize,
     /// Code blocks.
     pub blocks: usize,
+    /// Tables of measured figures.
+    pub tables: usize,
     /// Citations of the hardware chapter in the sources.
     pub citations: usize,
 }
@@ -39,7 +39,7 @@ pub fn check(workspace: &Workspace) -> Result<Checked> {
         .iter()
         .map(|package| package.name.clone())
         .collect();
-    let files = tracked(root)?;
+    let files = workspace.files()?;
     let listed: BTreeSet<String> = chapters(root)?
         .into_iter()
         .map(|chapter| chapter.page.path)
@@ -55,28 +55,12 @@ pub fn check(workspace: &Workspace) -> Result<Checked> {
         let page = Page::read(root, path)?;
         checked.pages += 1;
         checked.links += links::check(root, &page)?;
+        checked.tables += figures::check(root, &page)?;
         checked.blocks += blocks::check(root, &page, crates.test(path), &names)?;
     }
+    figures::check_pictures(root)?;
     checked.citations = citations::check(root, &Page::read(root, HARDWARE)?, &files)?;
     Ok(checked)
-}
-
-/// Every file that belongs to the tree.
-fn tracked(root: &Path) -> Result<Vec<String>> {
-    let mut list = Command::new("git");
-    list.args([
-        "ls-files",
-        "-z",
-        "--cached",
-        "--others",
-        "--exclude-standard",
-    ])
-    .current_dir(root);
-    let files = exec::capture(&mut list)?;
-    let mut files: Vec<String> = files.split_terminator('\0').map(str::to_owned).collect();
-    files.retain(|file| root.join(file).is_file());
-    files.sort();
-    Ok(files)
 }
 
 /// The pages whose Rust blocks are documentation tests: those that a crate's root includes.

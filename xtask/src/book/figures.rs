@@ -1,0 +1,288 @@
+//! The measured results: figures that `cargo xtask bench --record` leaves beside the chapters, and the tables that are made of them.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::{Map, Value, json};
+
+use super::{CHAPTERS, Page};
+use crate::exec;
+use crate::workspace::Workspace;
+
+/// Conditions and figures of the recorded run.
+const FILE: &str = "docs/src/figures.json";
+/// The chapter that shows them, and where its pictures lie.
+const CHAPTER: &str = "docs/src/measured.md";
+const PLOTS: &str = "docs/src/plots";
+/// A table is between these; the first is followed by what the names of its figures begin with.
+const BEGIN: &str = "<!-- figures: ";
+const END: &str = "<!-- end of figures -->";
+/// In place of a prefix: what the run was made with.
+const CONDITIONS: &str = "conditions";
+/// Figures in these units differ from run to run; their notes carry the spread. All others are counted.
+const TIMED: [&str; 6] = ["ns", "us", "ms", "s", "MiB/s", "KiB/s"];
+
+type Figures = Map<String, Value>;
+
+fn recorded(root: &Path) -> Result<Value> {
+    let text =
+        fs::read_to_string(root.join(FILE)).with_context(|| format!("cannot read {FILE}"))?;
+    serde_json::from_str(&text).with_context(|| FILE.to_owned())
+}
+
+/// Checks that the tables of a page say what was recorded, and returns how many there are.
+///
+/// # Errors
+/// Names the page.
+pub(super) fn check(root: &Path, page: &Page) -> Result<usize> {
+    let tables = page.text.matches(BEGIN).count();
+    if tables != 0 {
+        let filled = fill(&page.text, &recorded(root)?).with_context(|| page.path.clone())?;
+        ensure!(
+            filled == page.text,
+            "{}: a table is not what {FILE} says",
+            page.path
+        );
+    }
+    Ok(tables)
+}
+
+/// Makes the tables of a page anew.
+fn fill(text: &str, recorded: &Value) -> Result<String> {
+    let mut filled = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once(BEGIN) {
+        let (prefix, after) = after
+            .split_once(" -->\n")
+            .context("a table's mark does not end")?;
+        let (_, after) = after.split_once(END).context("a table does not end")?;
+        let table = match prefix {
+            CONDITIONS => conditions(&recorded[CONDITIONS])?,
+            prefix => table(&recorded["figures"], prefix)?,
+        };
+        filled += &format!("{before}{BEGIN}{prefix} -->\n{table}{END}");
+        rest = after;
+    }
+    Ok(filled + rest)
+}
+
+fn conditions(conditions: &Value) -> Result<String> {
+    let conditions = conditions.as_object().context("no conditions")?;
+    let rows = conditions.iter().map(|(name, value)| {
+        let value = value.as_str().unwrap_or_default();
+        format!("| {} | {value} |\n", name.replace('_', " "))
+    });
+    Ok(format!(
+        "\n| | |\n|---|---|\n{}\n",
+        rows.collect::<String>()
+    ))
+}
+
+fn table(figures: &Value, prefix: &str) -> Result<String> {
+    let figures = figures.as_object().context("no figures")?;
+    let mut rows = String::new();
+    for (name, figure) in figures.iter().filter(|(name, _)| name.starts_with(prefix)) {
+        let number = |key: &str| match &figure[key] {
+            Value::Number(number) => match number.as_f64() {
+                Some(value) if value.fract() != 0.0 => format!("{value:.2}"),
+                _ => number.to_string(),
+            },
+            _ => String::new(),
+        };
+        let text = |key: &str| figure[key].as_str().unwrap_or_default().replace('|', "/");
+        rows += &format!(
+            "| `{name}` | {} | {} | {} | {} | {} |\n",
+            number("value"),
+            text("unit"),
+            number("baseline"),
+            number("limit"),
+            text("note")
+        );
+    }
+    ensure!(
+        !rows.is_empty(),
+        "no recorded figure has a name that begins with {prefix:?}"
+    );
+    Ok(format!(
+        "\n| figure | value | unit | compared with | limit | what |\n|---|---|---|---|---|---|\n{rows}\n"
+    ))
+}
+
+/// Records a run: figures, pictures, and the tables of the chapter. `beyond` names the figures that do not keep to their limits.
+///
+/// # Errors
+/// A file cannot be written.
+pub fn record(
+    workspace: &Workspace,
+    figures: &Figures,
+    beyond: &[&str],
+    plots: &Path,
+) -> Result<()> {
+    let root = &workspace.root;
+    let mut conditions = present_conditions(workspace)?;
+    conditions["beyond_their_limits"] = match beyond {
+        [] => "none".into(),
+        names => names.join(", ").into(),
+    };
+    let recorded = json!({ CONDITIONS: conditions, "figures": figures });
+    fs::write(
+        root.join(FILE),
+        serde_json::to_string_pretty(&recorded)? + "\n",
+    )?;
+    let pictures = root.join(PLOTS);
+    if pictures.exists() {
+        fs::remove_dir_all(&pictures)?;
+    }
+    fs::create_dir_all(&pictures)?;
+    for entry in fs::read_dir(plots)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "svg") {
+            fs::copy(&path, pictures.join(path.file_name().unwrap_or_default()))?;
+        }
+    }
+    println!("recorded in {CHAPTERS}");
+    refill(root)
+}
+
+/// Makes the tables of the chapter anew, from what is recorded.
+///
+/// # Errors
+/// Nothing is recorded, or a table has no figure.
+pub fn refill(root: &Path) -> Result<()> {
+    let page = Page::read(root, CHAPTER)?;
+    let filled = fill(&page.text, &recorded(root)?)?;
+    if filled != page.text {
+        fs::write(root.join(CHAPTER), filled)?;
+    }
+    Ok(())
+}
+
+/// What this machine is, as far as it matters to figures.
+fn present_conditions(workspace: &Workspace) -> Result<Value> {
+    let first = |program: &str, argument: &str| {
+        exec::capture(Command::new(program).arg(argument))
+            .map(|text| text.lines().next().unwrap_or_default().to_owned())
+    };
+    let processors = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let models: Vec<_> = processors
+        .lines()
+        .filter_map(|line| line.strip_prefix("model name")?.split_once(':'))
+        .map(|(_, model)| model.trim())
+        .collect();
+    let compiler = crate::toolchain::find_compiler(workspace)?;
+    Ok(json!({
+        "date": first("date", "+%F")?,
+        "processors": format!("{} x {}", models.len(), models.first().unwrap_or(&"unknown")),
+        "compiler": compiler.version,
+        "commit": exec::capture(Command::new("git").args(["rev-parse", "--short", "HEAD"]).current_dir(&workspace.root))?.trim(),
+    }))
+}
+
+/// Says how figures stand beside the recorded ones: counted ones are the same, or named.
+///
+/// # Errors
+/// The record cannot be read.
+pub fn compare(workspace: &Workspace, figures: &Figures) -> Result<String> {
+    let recorded = recorded(&workspace.root)?;
+    let recorded = recorded["figures"].as_object().context("no figures")?;
+    let mut same = 0;
+    let mut different = Vec::new();
+    for (name, figure) in figures {
+        let timed = TIMED.iter().any(|&unit| figure["unit"] == unit);
+        match recorded.get(name) {
+            _ if timed => {}
+            Some(before) if before["value"] == figure["value"] => same += 1,
+            Some(before) => different.push(format!("{name} ({} there)", before["value"])),
+            None => different.push(format!("{name} (not there)")),
+        }
+    }
+    Ok(match different.as_slice() {
+        [] => format!("All {same} counted figures are those of the book."),
+        _ => format!(
+            "{same} counted figures are those of the book; not: {}.",
+            different.join(", ")
+        ),
+    })
+}
+
+/// Checks that what is recorded has every picture that the chapter shows, and none besides.
+///
+/// # Errors
+/// Names the picture.
+pub(super) fn check_pictures(root: &Path) -> Result<()> {
+    let chapter = Page::read(root, CHAPTER)?;
+    for entry in
+        fs::read_dir(root.join(PLOTS)).with_context(|| format!("there is no folder {PLOTS}"))?
+    {
+        let name = entry?.file_name();
+        let name = name.to_string_lossy();
+        if !chapter.text.contains(&format!("(plots/{name})")) {
+            bail!("{CHAPTER} does not show {PLOTS}/{name}");
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn figures() -> Figures {
+        let figures = json!({
+            "a.one": { "value": 3, "unit": "insns", "baseline": 4, "limit": 5, "note": "x | y" },
+            "a.two": { "value": 2.5, "unit": "ns", "baseline": null, "limit": null, "note": "" },
+            "b": { "value": 1, "unit": "bytes", "baseline": null, "limit": null, "note": "" },
+        });
+        figures.as_object().unwrap().clone()
+    }
+
+    fn tree() -> (tempfile::TempDir, Workspace) {
+        let tree = tempfile::tempdir().unwrap();
+        fs::create_dir_all(tree.path().join(CHAPTERS)).unwrap();
+        let recorded = json!({ "conditions": { "date": "today" }, "figures": figures() });
+        fs::write(tree.path().join(FILE), recorded.to_string()).unwrap();
+        let root = tree.path().to_owned();
+        (tree, Workspace { root })
+    }
+
+    #[test]
+    fn a_table_is_made_of_the_record_and_must_stay_so() {
+        let (tree, _) = tree();
+        let empty = "before\n<!-- figures: a. -->\n<!-- end of figures -->\nafter\n<!-- figures: conditions -->\n<!-- end of figures -->\n";
+        let text = fill(empty, &recorded(tree.path()).unwrap()).unwrap();
+        assert!(
+            text.contains(
+                "| `a.one` | 3 | insns | 4 | 5 | x / y |\n| `a.two` | 2.50 | ns |  |  |  |\n"
+            ),
+            "{text}"
+        );
+        assert!(text.contains("| date | today |") && !text.contains("`b`"));
+        let page = |text: String| Page {
+            path: "p.md".into(),
+            text,
+        };
+        assert_eq!(check(tree.path(), &page(text.clone())).unwrap(), 2);
+        let changed = text.replace("| 3 | insns", "| 2 | insns");
+        assert!(check(tree.path(), &page(changed)).is_err());
+        assert!(check(tree.path(), &page(empty.replace("a.", "c."))).is_err());
+    }
+
+    #[test]
+    fn counted_figures_are_compared_and_timed_ones_are_not() {
+        let (_tree, workspace) = tree();
+        let mut now = figures();
+        now["a.two"]["value"] = json!(99);
+        assert_eq!(
+            compare(&workspace, &now).unwrap(),
+            "All 2 counted figures are those of the book."
+        );
+        now["b"]["value"] = json!(2);
+        let said = compare(&workspace, &now).unwrap();
+        assert!(
+            said.starts_with("1 counted") && said.contains("b (1 there)"),
+            "{said}"
+        );
+    }
+}
