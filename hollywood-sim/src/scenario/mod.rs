@@ -4,7 +4,7 @@ mod host;
 mod script;
 
 pub use host::{Host, Queue, Td};
-pub use script::{Script, Step, Transcript};
+pub use script::{Script, Step, Transcript, blocks};
 
 use crate::controller::Controller;
 
@@ -24,6 +24,9 @@ pub trait Bus {
 
     /// Lets time pass, and the controller work.
     fn advance_us(&mut self, us: u64);
+
+    /// Pulls the device of a port, counted from 0.
+    fn unplug(&mut self, port: usize);
 }
 
 /// The simulated controller. All accesses to memory are words past the cache.
@@ -57,5 +60,9 @@ impl Bus for Controller {
     #[track_caller]
     fn advance_us(&mut self, us: u64) {
         Controller::advance_us(self, us);
+    }
+
+    fn unplug(&mut self, port: usize) {
+        Controller::unplug(self, port);
     }
 }
