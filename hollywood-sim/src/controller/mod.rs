@@ -24,6 +24,7 @@
 
 mod asynchronous;
 mod bus;
+pub mod conformance;
 mod descriptor;
 mod isochronous;
 mod memory;

@@ -282,3 +282,29 @@ fn a_high_speed_device_behind_a_hub_needs_no_splits() {
     let (tokens, bytes) = host.control(control, Setup::get_descriptor(1, 0, 18));
     assert_eq!((low(&tokens), bytes[0]), (vec![0; 3], 18));
 }
+
+/// Whether a report arrives that is due in the frame after the one in which its queue head is listed.
+fn arrives_across_frames(with_node: bool) -> bool {
+    let (mut host, device) = with_keyboard(Hub::new(Speed::High, 4));
+    let queue = interrupt(&mut host, 1, Speed::Low, 6, 0x0140);
+    // Nodes: one that saves the place and goes back to the queue head, one that ends the way back.
+    let [save, restore] = [0; 2].map(|_| host.take(32, 32));
+    host.set_words(restore, &[1, 1]);
+    host.set_words(save, &[1, queue.address | 2]);
+    host.set_words(queue.address, &[restore | 6]);
+    let other = if with_node { save | 6 } else { 1 };
+    let list: Vec<u32> = (0..1024)
+        .map(|at| [queue.address | 2, other][at % 2])
+        .collect();
+    host.set_words(host.frame_list, &list);
+    let buffer = host.take(32, 32);
+    device.borrow_mut().function.press(4);
+    let chain = host.submit(queue, &[Td::new(Pid::In, buffer, 8)]);
+    low(&host.finish(queue, &chain, 10)) == [0]
+}
+
+#[test]
+fn a_node_that_spans_frames_leads_back_to_results_that_are_due() {
+    assert!(arrives_across_frames(true));
+    assert!(!arrives_across_frames(false));
+}
