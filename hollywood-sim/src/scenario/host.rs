@@ -169,11 +169,11 @@ impl<B: Bus> Host<B> {
     pub fn start(&mut self) {
         self.write(0x00, 0x0008_0000);
         assert!(
-            self.until(20, |host| host.read(0x04) & 0x1000 != 0),
+            self.until(100, |host| host.read(0x04) & 0x1000 != 0),
             "no halt"
         );
         self.write(0x00, 0x0008_0002);
-        assert!(self.until(20, |host| host.read(0x00) & 2 == 0), "no reset");
+        assert!(self.until(100, |host| host.read(0x00) & 2 == 0), "no reset");
         self.frame_list = self.take(4096, 4096);
         self.set_words(self.frame_list, &[1; 1024]);
         let head = self.take(96, 32);
@@ -195,7 +195,7 @@ impl<B: Bus> Host<B> {
         self.write(0x40, 1);
         self.write(0x00, 0x0001_0021);
         assert!(
-            self.until(5, |host| host.read(0x04) & 0x8000 != 0),
+            self.until(100, |host| host.read(0x04) & 0x8000 != 0),
             "not running"
         );
     }
@@ -210,7 +210,7 @@ impl<B: Bus> Host<B> {
         self.bus.advance_us(50_000);
         self.set_port(port, bits & !0x104);
         assert!(
-            self.until(5, |host| host.port(port) & 0x100 == 0),
+            self.until(100, |host| host.port(port) & 0x100 == 0),
             "port reset does not end"
         );
         self.bus.advance_us(10_000);
@@ -242,12 +242,14 @@ impl<B: Bus> Host<B> {
         )
     }
 
-    /// Takes a queue head out of the ring, rings the doorbell and waits for the answer. Returns whether there was one.
+    /// Takes a queue head out of the ring, rings the doorbell and waits for the answer, which is acknowledged. Returns whether there was one.
     #[track_caller]
     pub fn remove(&mut self, queue: Queue) -> bool {
         self.unlink(queue);
         self.ring_doorbell();
-        self.until(20, |host| host.read(0x04) & 0x20 != 0)
+        let answered = self.until(100, |host| host.read(0x04) & 0x20 != 0);
+        self.write(0x04, 0x20);
+        answered
     }
 
     /// Takes a queue head out of the ring. The controller may still hold it.

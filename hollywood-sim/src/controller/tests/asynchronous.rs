@@ -75,10 +75,11 @@ fn without_a_reload_value_naks_fill_the_microframe() {
 #[test]
 fn a_doorbell_is_answered_when_nothing_is_held() {
     let (mut host, _, queue) = bulk([]);
-    assert!(host.remove(queue));
-    assert_eq!(host.read(0x00) & 0x40, 0, "the doorbell is down");
-    host.write(0x04, 0x20);
-    assert_eq!(host.read(0x04) & 0x20, 0);
+    host.unlink(queue);
+    host.ring_doorbell();
+    assert_eq!((host.read(0x00) & 0x40, host.read(0x04) & 0x20), (0x40, 0));
+    host.bus.step_microframe();
+    assert_eq!((host.read(0x00) & 0x40, host.read(0x04) & 0x20), (0, 0x20));
 }
 
 #[test]
