@@ -1,18 +1,23 @@
-//! The job: find out what is on a stick, read every file of it, and report.
+//! The job: find out what is on a stick, read every file of it, write a file and verify it, and
+//! report.
 //!
 //! A stick's contents are not trusted. Whatever they say, the walk ends: a directory that contains
 //! itself is not entered, depth is bounded, and a volume cannot claim much more than it can hold.
 //! Errors name the volume, the path and the block, and the walk goes on with the rest.
+
+mod check;
 
 use core::fmt::{self, Write};
 
 use sha2::{Digest, Sha256};
 
 use crate::block::{BlockDevice, BlockError};
-use crate::disk::Disk;
+use crate::disk::{Access, Disk};
 use crate::partition::{self, Areas};
 use crate::report::{self, Event, MAX_PATH, Sink, StickIndex, VolumeIndex, VolumeKind};
 use crate::volume::{Directory, Entry, File, Name, Volume, VolumeError};
+
+pub use check::{CHECK_BYTES, Check};
 
 /// Deepest directory that is entered; the root is at depth 0.
 pub const MAX_DEPTH: usize = 64;
@@ -95,6 +100,8 @@ pub struct Job<'a, S> {
     pub cache: &'a mut [u8],
     /// Scratch memory.
     pub work: &'a mut Workspace,
+    /// What is written to each volume, to see whether it can be; nothing is written if absent.
+    pub check: Option<Check>,
     /// Returns a time in microseconds that never runs backwards.
     pub clock: fn() -> u64,
 }
@@ -106,13 +113,15 @@ pub struct Summary {
     pub files: u64,
     /// Bytes of those files.
     pub bytes: u64,
+    /// Files written and verified.
+    pub written: u32,
     /// Errors, reported or not.
     pub errors: u32,
 }
 
 impl<S: Sink> Job<'_, S> {
-    /// Reads a whole stick: partitions, volumes, every file. Reports all of it, from `Stick` to
-    /// `StickDone`, to the sink.
+    /// Reads a whole stick: partitions, volumes, every file; then writes the check file to each
+    /// volume, if there is a [`Check`]. Reports all of it, from `Stick` to `StickDone`, to the sink.
     pub async fn run<D: BlockDevice>(&mut self, device: D, identity: &Identity<'_>) -> Summary {
         self.sink.event(&Event::Stick {
             stick: identity.stick,
@@ -149,9 +158,13 @@ impl<S: Sink> Job<'_, S> {
             progress: Progress::start((self.clock)()),
             summary: Summary::default(),
         };
-        let counters = match Disk::new(device, self.cache) {
+        let (access, check) = match &self.check {
+            Some(check) => (Access::Write, Some(check)),
+            None => (Access::Read, None),
+        };
+        let counters = match Disk::new(device, self.cache, access) {
             Ok(disk) => {
-                run.disk(&disk, areas).await;
+                run.disk(&disk, areas, check).await;
                 disk.counters().await
             }
             Err(error) => {
@@ -201,6 +214,16 @@ enum Stick {
     Dead,
 }
 
+impl Stick {
+    /// What an error that is local, or is not, means for the stick.
+    fn after(local: bool) -> Self {
+        match local {
+            true => Self::Alive,
+            false => Self::Dead,
+        }
+    }
+}
+
 /// What a walk does with the files.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Purpose {
@@ -211,48 +234,79 @@ enum Purpose {
 }
 
 impl<S: Sink> Run<'_, S> {
-    async fn disk<D: BlockDevice>(&mut self, disk: &Disk<'_, D>, areas: &mut Areas) {
+    async fn disk<D: BlockDevice>(
+        &mut self,
+        disk: &Disk<'_, D>,
+        areas: &mut Areas,
+        check: Option<&Check>,
+    ) {
         let scheme = partition::scan(disk, areas, |problem| {
             self.report.error(None, problem.block(), &problem);
         })
         .await;
         debug!("{} areas, found by scheme {}", areas.len(), scheme as u8);
+        let sound_table = self.report.errors == 0;
+        // One bit for each area: those that hold a FAT, and those in which nothing was amiss.
+        let (mut fats, mut sound) = (0_u128, 0_u128);
+        const _: () = assert!(partition::MAX_AREAS <= u128::BITS as usize);
         for (index, area) in areas.iter().enumerate() {
+            let errors = self.report.errors;
             let index = index as VolumeIndex;
             self.report.volume = Some(index);
-            let mounted = Volume::mount(disk, *area).await;
-            let kind = match &mounted {
-                Ok(Some(volume)) => volume.kind(),
-                _ => VolumeKind::Unknown,
-            };
-            let mut mounted = match mounted {
-                Ok(mounted) => mounted,
-                Err(error) => {
-                    self.volume_event(index, kind, false, area);
-                    self.report
-                        .error(None, error.block().or(Some(area.first)), &error);
-                    if !error.is_local() {
-                        break;
-                    }
-                    continue;
-                }
-            };
-            let labelled = match &mut mounted {
-                // A root directory that cannot be read shows up in the walk.
-                Some(volume) => volume.label(disk, self.name).await.unwrap_or(false),
-                None => false,
-            };
-            self.volume_event(index, kind, labelled, area);
-            if let Some(volume) = &mut mounted {
-                let bytes = area.blocks * u64::from(disk.block_size());
-                if self.walk(disk, volume, bytes, Purpose::Measure).await == Stick::Dead
-                    || self.walk(disk, volume, bytes, Purpose::Read).await == Stick::Dead
-                {
-                    break;
-                }
+            let (kind, stick) = self.volume(disk, index, area).await;
+            if stick == Stick::Dead {
+                return self.progress.report((self.clock)(), &mut self.report);
+            }
+            let is_fat = matches!(
+                kind,
+                VolumeKind::Fat12 | VolumeKind::Fat16 | VolumeKind::Fat32
+            );
+            fats |= u128::from(is_fat) << index;
+            sound |= u128::from(is_fat && self.report.errors == errors) << index;
+        }
+        if let Some(check) = check {
+            let sound = if sound_table { sound } else { 0 };
+            self.write_checks(disk, areas, fats, sound, check).await;
+        }
+        self.progress.report((self.clock)(), &mut self.report);
+    }
+
+    /// Reads what is in an area.
+    async fn volume<D: BlockDevice>(
+        &mut self,
+        disk: &Disk<'_, D>,
+        index: VolumeIndex,
+        area: &partition::Area,
+    ) -> (VolumeKind, Stick) {
+        let mounted = Volume::mount(disk, *area).await;
+        let kind = match &mounted {
+            Ok(Some(volume)) => volume.kind(),
+            _ => VolumeKind::Unknown,
+        };
+        let mut mounted = match mounted {
+            Ok(mounted) => mounted,
+            Err(error) => {
+                self.volume_event(index, kind, false, area);
+                self.report
+                    .error(None, error.block().or(Some(area.first)), &error);
+                return (kind, Stick::after(error.is_local()));
+            }
+        };
+        let labelled = match &mut mounted {
+            // A root directory that cannot be read shows up in the walk.
+            Some(volume) => volume.label(disk, self.name).await.unwrap_or(false),
+            None => false,
+        };
+        self.volume_event(index, kind, labelled, area);
+        if let Some(volume) = &mut mounted {
+            let bytes = area.blocks * u64::from(disk.block_size());
+            if self.walk(disk, volume, bytes, Purpose::Measure).await == Stick::Dead
+                || self.walk(disk, volume, bytes, Purpose::Read).await == Stick::Dead
+            {
+                return (kind, Stick::Dead);
             }
         }
-        self.report_progress((self.clock)());
+        (kind, Stick::Alive)
     }
 
     fn volume_event(
@@ -412,11 +466,7 @@ impl<S: Sink> Run<'_, S> {
                         .progress
                         .total
                         .saturating_sub(size.saturating_sub(bytes));
-                    return if error.is_local() {
-                        Stick::Alive
-                    } else {
-                        Stick::Dead
-                    };
+                    return Stick::after(error.is_local());
                 }
             }
         }
@@ -432,31 +482,10 @@ impl<S: Sink> Run<'_, S> {
         Stick::Alive
     }
 
-    /// Notes that bytes were read, and reports that from time to time.
+    /// Notes that bytes were read or written, and reports that from time to time.
     fn advance(&mut self, bytes: u64) {
-        self.progress.done += bytes;
-        let now = (self.clock)();
-        if now.saturating_sub(self.progress.reported_at) >= PROGRESS_INTERVAL {
-            self.report_progress(now);
-        }
-    }
-
-    fn report_progress(&mut self, now: u64) {
-        let progress = &mut self.progress;
-        let elapsed = now.saturating_sub(progress.reported_at).max(1);
-        let rate = (progress.done - progress.reported).saturating_mul(1_000_000) / elapsed;
-        progress.reported_at = now;
-        progress.reported = progress.done;
-        let percent = match progress.total {
-            0 => 100,
-            total => (progress.done.min(total).saturating_mul(100) / total) as u8,
-        };
-        self.report.sink.event(&Event::Progress {
-            stick: self.report.stick,
-            percent,
-            bytes: progress.done,
-            rate,
-        });
+        self.progress
+            .advance(bytes, (self.clock)(), &mut self.report);
     }
 
     /// Reports an error about the path at hand.
@@ -527,6 +556,8 @@ struct Progress {
     done: u64,
     reported: u64,
     reported_at: u64,
+    started_at: u64,
+    percent: u8,
 }
 
 impl Progress {
@@ -536,7 +567,44 @@ impl Progress {
             done: 0,
             reported: 0,
             reported_at: now,
+            started_at: now,
+            percent: 0,
         }
+    }
+
+    /// Notes that bytes were dealt with, and reports that from time to time.
+    fn advance<S: Sink>(&mut self, bytes: u64, now: u64, to: &mut Reporter<'_, S>) {
+        self.done += bytes;
+        if now.saturating_sub(self.reported_at) >= PROGRESS_INTERVAL {
+            self.report(now, to);
+        }
+    }
+
+    fn report<S: Sink>(&mut self, now: u64, to: &mut Reporter<'_, S>) {
+        let rate = |bytes: u64, us: u64| bytes.saturating_mul(1_000_000) / us.max(1);
+        let latest = rate(
+            self.done - self.reported,
+            now.saturating_sub(self.reported_at),
+        );
+        let overall = rate(self.done, now.saturating_sub(self.started_at));
+        (self.reported_at, self.reported) = (now, self.done);
+        let percent = match self.total {
+            0 => 100,
+            total => (self.done.min(total).saturating_mul(100) / total) as u8,
+        };
+        // The next volume adds to the total: what was reached stays reached.
+        self.percent = self.percent.max(percent);
+        let left = self.total.saturating_sub(self.done);
+        to.sink.event(&Event::Progress {
+            stick: to.stick,
+            percent: self.percent,
+            bytes: self.done,
+            rate: latest,
+            remaining_s: match overall {
+                0 => None,
+                overall => u32::try_from(left.div_ceil(overall)).ok(),
+            },
+        });
     }
 }
 
@@ -545,7 +613,7 @@ impl VolumeError {
     fn is_local(&self) -> bool {
         match self {
             Self::Block(error) => BlockError::is_local(error),
-            Self::Damaged(_) => true,
+            Self::Damaged(_) | Self::Refused(_) => true,
         }
     }
 }
@@ -555,3 +623,6 @@ mod tests;
 
 #[cfg(test)]
 mod hostile_tests;
+
+#[cfg(test)]
+mod write_tests;

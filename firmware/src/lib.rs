@@ -20,6 +20,7 @@ pub mod job;
 pub mod log_ring;
 pub mod msc;
 pub mod partition;
+pub mod pattern;
 pub mod report;
 pub mod session;
 pub mod sticks;

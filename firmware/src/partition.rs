@@ -21,6 +21,14 @@ pub struct Area {
     pub blocks: u64,
 }
 
+impl Area {
+    /// Whether both have a block in common.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        // Areas lie within the device: their ends are numbers of blocks.
+        self.first < other.first + other.blocks && other.first < self.first + self.blocks
+    }
+}
+
 /// The areas found, in the order of the table.
 pub type Areas = heapless::Vec<Area, MAX_AREAS>;
 

@@ -126,12 +126,14 @@ pub enum Event<S> {
     Progress {
         /// The stick.
         stick: StickIndex,
-        /// Share of the stick's files that has been read, 0 to 100, as far as it can be known.
+        /// Share of the work that is done, 0 to 100, as far as it can be known.
         percent: u8,
-        /// Bytes of files read so far.
+        /// Bytes of files read and written so far.
         bytes: u64,
         /// Bytes per second since the last progress record.
         rate: u64,
+        /// Seconds until the end at the pace so far; absent while there is none.
+        remaining_s: Option<u32>,
     },
     /// Something went wrong; the work goes on with what is left.
     Error {
@@ -638,6 +640,7 @@ mod tests {
                 percent: 50,
                 bytes: 1,
                 rate: 2,
+                remaining_s: Some(3),
             },
             Event::StickDone {
                 stick: 0,

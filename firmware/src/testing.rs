@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::block::{BlockDevice, BlockError, Cause, Counters, Sense, check_range};
 use crate::disk::{LINE, MAX_LINES};
-use crate::job::{Identity, Job, Summary, Workspace};
+use crate::job::{Check, Identity, Job, Summary, Workspace};
 use crate::report::{Event, RECORD_BUFFER, Sink};
 
 /// A stick in memory that counts its commands and fails on demand.
@@ -36,6 +36,10 @@ pub struct RamStick {
     pub power_for: Option<u64>,
     /// Whether the stick refuses to be written, and whether it says so.
     pub protected: Option<bool>,
+    /// Block from which on the stick keeps other bits than were written.
+    pub spoils_from: Option<u64>,
+    /// Whether writing does nothing.
+    pub forgets: bool,
     /// Blocks really there: those beyond are mapped onto them, as on a stick that lies.
     pub real_blocks: Option<u64>,
 }
@@ -53,6 +57,8 @@ impl RamStick {
             gone_after: None,
             power_for: None,
             protected: None,
+            spoils_from: None,
+            forgets: false,
             real_blocks: None,
         }
     }
@@ -140,6 +146,9 @@ impl BlockDevice for RamStick {
         if self.bad.range(first..first + blocks).next().is_some() {
             return fail(Cause::Medium(sense));
         }
+        if self.forgets {
+            return Ok(());
+        }
         for (block, part) in (first..).zip(buffer.chunks_exact(self.block_size as usize)) {
             if let Some(power) = &mut self.power_for {
                 if *power == 0 {
@@ -149,7 +158,12 @@ impl BlockDevice for RamStick {
             }
             let start = self.place(block);
             match self.data.get_mut(start..start + part.len()) {
-                Some(data) => data.copy_from_slice(part),
+                Some(data) => {
+                    data.copy_from_slice(part);
+                    if self.spoils_from.is_some_and(|from| block >= from) {
+                        data[17] ^= 4;
+                    }
+                }
                 None => return fail(Cause::Medium(sense)),
             }
         }
@@ -263,14 +277,19 @@ fn clock() -> u64 {
     })
 }
 
-/// Runs the job over a stick with a 64 KiB application buffer.
+/// Runs the job over a stick, without writing to it.
 pub fn run(stick: &mut RamStick) -> Outcome {
-    embassy_futures::block_on(run_async(stick))
+    embassy_futures::block_on(run_async(stick, None))
 }
 
-pub async fn run_async(device: impl BlockDevice) -> Outcome {
+/// Runs the job over a stick and lets it write.
+pub fn run_writing(stick: &mut RamStick, check: Check) -> Outcome {
+    embassy_futures::block_on(run_async(stick, Some(check)))
+}
+
+pub async fn run_async(device: impl BlockDevice, check: Option<Check>) -> Outcome {
     let mut sink = Memory::default();
-    let mut buffer = vec![0; 64 * 1024];
+    let mut buffer = vec![0; 128 * 1024];
     let mut cache = vec![0; LINE * MAX_LINES];
     let mut work = std::boxed::Box::new(Workspace::new());
     let mut job = Job {
@@ -278,6 +297,7 @@ pub async fn run_async(device: impl BlockDevice) -> Outcome {
         buffer: &mut buffer,
         cache: &mut cache,
         work: &mut work,
+        check,
         clock,
     };
     let identity = Identity {

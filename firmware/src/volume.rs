@@ -7,6 +7,9 @@
 
 mod fat;
 
+pub use fat::Fat;
+pub use fat::write::{Fault, Stamp, Tools};
+
 use core::fmt;
 
 use crate::block::{BlockDevice, BlockError};
@@ -103,6 +106,8 @@ pub enum VolumeError {
     Block(BlockError),
     /// The file system's structures; the text says what is wrong.
     Damaged(&'static str),
+    /// What was asked for cannot be done there; the text says why. Nothing is wrong.
+    Refused(&'static str),
 }
 
 impl VolumeError {
@@ -110,7 +115,7 @@ impl VolumeError {
     pub fn block(&self) -> Option<u64> {
         match self {
             Self::Block(error) => Some(error.block),
-            Self::Damaged(_) => None,
+            Self::Damaged(_) | Self::Refused(_) => None,
         }
     }
 }
@@ -119,7 +124,7 @@ impl fmt::Display for VolumeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Block(error) => error.fmt(f),
-            Self::Damaged(what) => f.write_str(what),
+            Self::Damaged(what) | Self::Refused(what) => f.write_str(what),
         }
     }
 }

@@ -132,7 +132,8 @@ fn a_contiguous_file_of_64_mib_costs_at_most_1100_commands() {
             bytes: 80 << 20,
         };
         let total = commands(format, &[("/FILE.BIN", contents(1, 64 << 20))]);
-        assert!((1024..=1100).contains(&total), "{total}");
+        // Half of that suffices: commands of 128 KiB.
+        assert!((512..=1100).contains(&total), "{total}");
     }
 }
 
@@ -239,6 +240,7 @@ fn a_job_fits_on_the_stack_of_the_target() {
         buffer: &mut buffer,
         cache: &mut cache,
         work: &mut work,
+        check: None,
         clock: || 0,
     };
     let identity = Identity {
@@ -252,6 +254,6 @@ fn a_job_fits_on_the_stack_of_the_target() {
     };
     let stick = RamStick::new(512, vec![]);
     let future = core::mem::size_of_val(&job.run(stick, &identity));
-    assert!(future < 12 * 1024, "{future} bytes of the 128 KiB");
+    assert!(future < 18 * 1024, "{future} bytes of the 128 KiB");
     assert!(core::mem::size_of::<Workspace>() < 32 * 1024);
 }

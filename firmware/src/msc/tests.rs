@@ -317,7 +317,10 @@ fn the_job_runs_over_a_stick() {
         bytes: 16 << 20,
     };
     let stick = FakeStick::new(512, fat_volume(format, &tree));
-    let outcome = with_unit(&stick, async |unit| crate::testing::run_async(unit).await).unwrap();
+    let outcome = with_unit(&stick, async |unit| {
+        crate::testing::run_async(unit, None).await
+    })
+    .unwrap();
     assert_eq!(outcome.errors(), []);
     assert_eq!(outcome.files(), expected(&tree));
     let commands = outcome.events.iter().find_map(|event| match event {

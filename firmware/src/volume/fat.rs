@@ -1,11 +1,14 @@
-//! FAT12, FAT16 and FAT32, over the primitives of `hadris-fat-raw`.
+//! FAT12, FAT16 and FAT32, over the primitives of `hadris-fat-raw`: reading. Writing is in [`write`].
+
+pub mod write;
 
 use core::ops::Range;
 
 use hadris_fat_raw::io::{BlockBuf, ChainPos, DirStart, DirWalk, async_ as raw};
 use hadris_fat_raw::lfn::Assembler;
 use hadris_fat_raw::{
-    BootError, ENTRY_SIZE, FatKind, Geometry, RootLocation, Slot, parse_boot, short_name,
+    BootError, ENTRY_SIZE, FatKind, Geometry, LFN_LAST_ENTRY, RootLocation, ShortEntry, Slot,
+    parse_boot, short_name,
 };
 use hadris_fs::{CodePage, Cp437};
 
@@ -33,10 +36,25 @@ pub struct Directory {
 }
 
 impl Directory {
+    /// The same directory, to be read from its start.
+    fn at_start(&self) -> Self {
+        Self {
+            walk: DirWalk::new(self.walk.start()),
+            slot: 0,
+        }
+    }
+
     /// Whether both are the same directory.
     pub fn is_same(&self, other: &Self) -> bool {
         self.walk.start() == other.walk.start()
     }
+}
+
+/// An entry of a directory, and the slots that it and its long name take.
+struct Listed {
+    first_slot: u32,
+    slot: u32,
+    entry: ShortEntry,
 }
 
 /// A file, its place on the medium, and how far it has been read.
@@ -121,7 +139,7 @@ impl Fat {
         }
     }
 
-    /// Reads one slot of a directory and moves on; `None` at the end.
+    /// Reads one slot of a directory and moves on; `None` beyond the last place for one.
     async fn slot<D: BlockDevice>(
         &mut self,
         disk: &Disk<'_, D>,
@@ -147,6 +165,16 @@ impl Fat {
             })
             .await?;
         directory.slot += 1;
+        Ok(slot)
+    }
+
+    /// Like [`Self::slot`]; `None` at the end of what is listed.
+    async fn used_slot<D: BlockDevice>(
+        &mut self,
+        disk: &Disk<'_, D>,
+        directory: &mut Directory,
+    ) -> Result<Option<Slot>, VolumeError> {
+        let slot = self.slot(disk, directory).await?;
         Ok(slot.filter(|slot| !matches!(slot, Slot::End)))
     }
 
@@ -157,7 +185,7 @@ impl Fat {
         label: &mut Name,
     ) -> Result<bool, VolumeError> {
         let mut root = self.root();
-        while let Some(slot) = self.slot(disk, &mut root).await? {
+        while let Some(slot) = self.used_slot(disk, &mut root).await? {
             if let Slot::Short(entry) = slot
                 && entry.is_label()
             {
@@ -178,43 +206,72 @@ impl Fat {
         directory: &mut Directory,
         name: &mut Name,
     ) -> Result<Option<Entry>, VolumeError> {
+        let listed = self.next_listed(disk, directory, name).await?;
+        Ok(listed.map(|Listed { entry, .. }| {
+            let first = entry.first_cluster(self.geometry().kind());
+            if entry.is_dir() {
+                return self.enter(first);
+            }
+            let size = entry.size();
+            Entry::File(
+                super::File::Fat(File {
+                    first,
+                    size,
+                    at: ChainPos::NONE,
+                    position: 0,
+                }),
+                size.into(),
+            )
+        }))
+    }
+
+    /// Reads the next entry of a directory, and its name.
+    async fn next_listed<D: BlockDevice>(
+        &mut self,
+        disk: &Disk<'_, D>,
+        directory: &mut Directory,
+        name: &mut Name,
+    ) -> Result<Option<Listed>, VolumeError> {
         self.long_name.reset();
-        while let Some(slot) = self.slot(disk, directory).await? {
+        let mut first_slot = directory.slot;
+        let mut in_name = false;
+        while let Some(slot) = self.used_slot(disk, directory).await? {
             let entry = match slot {
                 Slot::Long(part) => {
+                    // The part that comes first says that it is the last of the name.
+                    if !in_name || part.sequence() & LFN_LAST_ENTRY != 0 {
+                        first_slot = directory.slot - 1;
+                    }
+                    in_name = true;
                     self.long_name.push(&part);
                     continue;
                 }
                 Slot::Short(entry) if entry.is_visible() => entry,
                 _ => {
+                    in_name = false;
                     self.long_name.reset();
                     continue;
                 }
             };
-            match self.long_name.finish(entry.lfn_checksum()) {
-                Some(units) if !units.is_empty() => name.set_utf16(units),
+            let slot = directory.slot - 1;
+            let first_slot = match self.long_name.finish(entry.lfn_checksum()) {
+                Some(units) if !units.is_empty() => {
+                    name.set_utf16(units);
+                    first_slot
+                }
                 _ => {
                     let mut text = [0; short_name::DISPLAY_MAX];
                     let decode = |byte| Cp437.decode(byte);
                     let length =
                         short_name::display(&entry.name(), entry.nt_case(), decode, &mut text);
                     name.set_bytes(&text[..length]);
+                    slot
                 }
-            }
-            let first = entry.first_cluster(self.geometry().kind());
-            return Ok(Some(if entry.is_dir() {
-                self.enter(first)
-            } else {
-                let size = entry.size();
-                Entry::File(
-                    super::File::Fat(File {
-                        first,
-                        size,
-                        at: ChainPos::NONE,
-                        position: 0,
-                    }),
-                    size.into(),
-                )
+            };
+            return Ok(Some(Listed {
+                first_slot,
+                slot,
+                entry,
             }));
         }
         Ok(None)

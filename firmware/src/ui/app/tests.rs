@@ -285,6 +285,7 @@ fn a_check_shows_how_far_it_is_and_ends_with_a_verdict() {
         percent: 42,
         bytes: 1 << 20,
         rate: 1 << 24,
+        remaining_s: None,
     });
     assert_eq!(title(&app), "Checking");
     assert!(rows(&app).contains(&"[420]".to_string()));
