@@ -13,6 +13,7 @@ use wiistick::report::{ControllerKind, Event, VolumeKind};
 fn boot(image: &NamedTempFile) -> Outcome {
     let tools = tools();
     Run::new(Emulator::Qemu, tools.program("boot").unwrap())
+        .argument("read-only")
         .read_only_stick(image.path())
         .audit_dma()
         .success(&tools)

@@ -11,6 +11,7 @@ use wiistick::report::{ControllerKind, Event, Ios, VolumeKind};
 
 fn run() -> Run {
     Run::new(Emulator::Dolphin, tools().program("boot").unwrap())
+        .argument("read-only")
         .time_limit(Duration::from_secs(60))
 }
 

@@ -40,11 +40,9 @@ pub const AHEAD: usize = 8;
 pub const SECTOR: u32 = 512;
 
 /// What may be done with a disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
-    /// Reading only: every write fails with [`Cause::WriteProtected`].
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Access {
     Read,
-    /// Reading and writing.
     Write,
 }
 
@@ -107,13 +105,26 @@ impl Line {
 }
 
 impl<'m, D: BlockDevice> Disk<'m, D> {
-    /// Wraps a device. `memory` becomes the cache: at least one, at most [`MAX_LINES`] lines of
-    /// [`LINE`] bytes; what is left over is not used.
+    /// Wraps a device for reading: every write fails with [`Cause::WriteProtected`]. `memory` becomes
+    /// the cache: at least one, at most [`MAX_LINES`] lines of [`LINE`] bytes; what is left over is
+    /// not used.
     ///
     /// # Errors
     /// [`Cause::Protocol`] if the device's block size is not one that [`is_block_size`],
     /// [`Cause::Unaligned`] if the memory is too small.
-    pub fn new(device: D, memory: &'m mut [u8], access: Access) -> Result<Self, BlockError> {
+    pub fn new(device: D, memory: &'m mut [u8]) -> Result<Self, BlockError> {
+        Self::with_access(device, memory, Access::Read)
+    }
+
+    /// Wraps a device for reading and writing; otherwise like [`Self::new`].
+    ///
+    /// # Errors
+    /// Those of [`Self::new`].
+    pub fn for_writing(device: D, memory: &'m mut [u8]) -> Result<Self, BlockError> {
+        Self::with_access(device, memory, Access::Write)
+    }
+
+    fn with_access(device: D, memory: &'m mut [u8], access: Access) -> Result<Self, BlockError> {
         let (block_size, blocks) = (device.block_size(), device.blocks());
         let error = |cause| BlockError {
             block: 0,

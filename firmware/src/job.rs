@@ -5,19 +5,23 @@
 //! itself is not entered, depth is bounded, and a volume cannot claim much more than it can hold.
 //! Errors name the volume, the path and the block, and the walk goes on with the rest.
 
+mod capacity;
 mod check;
+mod task;
 
 use core::fmt::{self, Write};
 
 use sha2::{Digest, Sha256};
 
 use crate::block::{BlockDevice, BlockError};
-use crate::disk::{Access, Disk};
+use crate::disk::Disk;
 use crate::partition::{self, Areas};
 use crate::report::{self, Event, MAX_PATH, Sink, StickIndex, VolumeIndex, VolumeKind};
 use crate::volume::{Directory, Entry, File, Name, Volume, VolumeError};
 
+pub use capacity::Capacity;
 pub use check::{CHECK_BYTES, Check};
+pub use task::{BadArguments, Task};
 
 /// Deepest directory that is entered; the root is at depth 0.
 pub const MAX_DEPTH: usize = 64;
@@ -100,8 +104,8 @@ pub struct Job<'a, S> {
     pub cache: &'a mut [u8],
     /// Scratch memory.
     pub work: &'a mut Workspace,
-    /// What is written to each volume, to see whether it can be; nothing is written if absent.
-    pub check: Option<Check>,
+    /// What it is to do.
+    pub task: Task,
     /// Returns a time in microseconds that never runs backwards.
     pub clock: fn() -> u64,
 }
@@ -121,8 +125,9 @@ pub struct Summary {
 
 impl<S: Sink> Job<'_, S> {
     /// Reads a whole stick: partitions, volumes, every file; then writes the check file to each
-    /// volume, if there is a [`Check`]. Reports all of it, from `Stick` to `StickDone`, to the sink.
-    pub async fn run<D: BlockDevice>(&mut self, device: D, identity: &Identity<'_>) -> Summary {
+    /// volume; or tests its capacity: see [`Task`]. Reports all of it, from `Stick` to `StickDone`,
+    /// to the sink.
+    pub async fn run<D: BlockDevice>(&mut self, mut device: D, identity: &Identity<'_>) -> Summary {
         self.sink.event(&Event::Stick {
             stick: identity.stick,
             port: identity.port,
@@ -158,20 +163,20 @@ impl<S: Sink> Job<'_, S> {
             progress: Progress::start((self.clock)()),
             summary: Summary::default(),
         };
-        let (access, check) = match &self.check {
-            Some(check) => (Access::Write, Some(check)),
-            None => (Access::Read, None),
-        };
-        let counters = match Disk::new(device, self.cache, access) {
-            Ok(disk) => {
-                run.disk(&disk, areas, check).await;
-                disk.counters().await
+        let disk = match &self.task {
+            Task::Capacity(test) => {
+                run.test_capacity(&mut device, test).await;
+                None
             }
-            Err(error) => {
-                run.report.error(None, Some(error.block), &error.cause);
-                Default::default()
-            }
+            Task::Read => Some((Disk::new(&mut device, self.cache), None)),
+            Task::Check(check) => Some((Disk::for_writing(&mut device, self.cache), Some(check))),
         };
+        match disk {
+            Some((Ok(disk), check)) => run.disk(&disk, areas, check).await,
+            Some((Err(error), _)) => run.report.error(None, Some(error.block), &error.cause),
+            None => {}
+        }
+        let counters = device.counters();
         let summary = Summary {
             errors: run.report.errors,
             ..run.summary

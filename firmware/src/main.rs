@@ -1,22 +1,28 @@
-//! `boot.dol`: attaches the USB sticks that it finds and reads every file on them.
+//! `boot.dol`: attaches the USB sticks that it finds, reads every file on them, writes one and
+//! verifies it.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[cfg(target_os = "none")]
 mod program {
     use core::fmt::Write;
     use wiistick::arguments::Arguments;
+    use wiistick::job::Task;
     use wiistick::report::Event;
-    use wiistick::wii::emit;
     use wiistick::wii::usb;
+    use wiistick::wii::{emit, time};
 
     wiistick::entry!(main);
 
-    fn main(_: Arguments<'static>) -> u8 {
+    fn main(arguments: Arguments<'static>) -> u8 {
         emit(&Event::Started {
             firmware: env!("CARGO_PKG_VERSION"),
         });
         let mut text = heapless::String::<160>::new();
-        let error = match usb::read_sticks() {
+        let outcome = match Task::from_arguments(arguments, time::now_us()) {
+            Ok(task) => usb::run(task),
+            Err(refusal) => return done(Some(refusal)),
+        };
+        let error = match outcome {
             Ok(totals) if totals.sticks == 0 && totals.errors == 0 => {
                 defmt::info!("there is no stick in any port");
                 None
@@ -33,6 +39,11 @@ mod program {
                 Some(text.as_str())
             }
         };
+        done(error)
+    }
+
+    /// Says how the run ended and returns its status.
+    fn done(error: Option<&str>) -> u8 {
         emit(&Event::Done {
             ok: error.is_none(),
             error,

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::block::{BlockDevice, BlockError, Cause, Counters, Sense, check_range};
 use crate::disk::{LINE, MAX_LINES};
-use crate::job::{Check, Identity, Job, Summary, Workspace};
+use crate::job::{Check, Identity, Job, Summary, Task, Workspace};
 use crate::report::{Event, RECORD_BUFFER, Sink};
 
 /// A stick in memory that counts its commands and fails on demand.
@@ -279,15 +279,15 @@ fn clock() -> u64 {
 
 /// Runs the job over a stick, without writing to it.
 pub fn run(stick: &mut RamStick) -> Outcome {
-    embassy_futures::block_on(run_async(stick, None))
+    embassy_futures::block_on(run_async(stick, Task::Read))
 }
 
 /// Runs the job over a stick and lets it write.
 pub fn run_writing(stick: &mut RamStick, check: Check) -> Outcome {
-    embassy_futures::block_on(run_async(stick, Some(check)))
+    embassy_futures::block_on(run_async(stick, Task::Check(check)))
 }
 
-pub async fn run_async(device: impl BlockDevice, check: Option<Check>) -> Outcome {
+pub async fn run_async(device: impl BlockDevice, task: Task) -> Outcome {
     let mut sink = Memory::default();
     let mut buffer = vec![0; 128 * 1024];
     let mut cache = vec![0; LINE * MAX_LINES];
@@ -297,7 +297,7 @@ pub async fn run_async(device: impl BlockDevice, check: Option<Check>) -> Outcom
         buffer: &mut buffer,
         cache: &mut cache,
         work: &mut work,
-        check,
+        task,
         clock,
     };
     let identity = Identity {

@@ -19,6 +19,9 @@ Usage: cargo xtask COMMAND
                                        (default: a FAT32 sample image that it makes)
              --report FILE             writes the result as JSON
              --read-only               writes nothing to the stick
+             --remove                  removes the file that it wrote and verified
+             --capacity-test quick|full  overwrites the stick to see whether it is as large as it says;
+                                       only with --destroy-contents
              --timeout SECONDS         gives up after this time (default: 120)
              --program NAME            boots another image, selftest for instance (default: boot)
              --argument TEXT           hands it to the program; several times: several
@@ -105,6 +108,12 @@ pub struct RunOptions {
     pub report: Option<PathBuf>,
     /// Nothing is written to a stick.
     pub read_only: bool,
+    /// The file that is written to a stick is removed again.
+    pub remove: bool,
+    /// The capacity test instead of the usual job: `quick` or `full`.
+    pub capacity_test: Option<String>,
+    /// What the capacity test needs besides.
+    pub destroy_contents: bool,
     /// Longest run.
     pub timeout: Duration,
     /// Image that boots.
@@ -122,6 +131,9 @@ impl Default for RunOptions {
             sticks: Vec::new(),
             report: None,
             read_only: false,
+            remove: false,
+            capacity_test: None,
+            destroy_contents: false,
             timeout: Duration::from_secs(120),
             program: BOOT.to_owned(),
             arguments: Vec::new(),
@@ -189,6 +201,11 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Action> {
                 options.report = Some(parser.value()?.into());
             }
             (Action::Run(options), Long("read-only")) => options.read_only = true,
+            (Action::Run(options), Long("remove")) => options.remove = true,
+            (Action::Run(options), Long("capacity-test")) => {
+                options.capacity_test = Some(capacity_test(parser.value()?.string()?)?);
+            }
+            (Action::Run(options), Long("destroy-contents")) => options.destroy_contents = true,
             (Action::Run(options), Long("timeout")) => {
                 options.timeout = seconds(&parser.value()?.string()?)?;
             }
@@ -205,7 +222,22 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Action> {
             (_, other) => return Err(other.unexpected()).with_context(|| format!("`{verb}`")),
         }
     }
+    if let Action::Run(options) = &action
+        && options.capacity_test.is_some()
+        && (options.read_only || !options.destroy_contents || options.sticks.is_empty())
+    {
+        bail!(
+            "--capacity-test overwrites the whole stick: it takes --stick and --destroy-contents, and not --read-only"
+        );
+    }
     Ok(action)
+}
+
+fn capacity_test(mode: String) -> Result<String> {
+    match mode.as_str() {
+        "quick" | "full" => Ok(mode),
+        other => bail!("--capacity-test is quick or full, not {other:?}"),
+    }
 }
 
 fn emulator(name: &str) -> Result<Emulator> {
@@ -233,13 +265,16 @@ mod tests {
 
     #[test]
     fn run_takes_the_options_of_the_contract() {
-        let line = "run --emulator dolphin --stick a.img --stick=b.img --report r.json --read-only --timeout 5 \
+        let line = "run --emulator dolphin --stick a.img --stick=b.img --report r.json --read-only --remove --timeout 5 \
                     --program selftest --argument list --argument x=y --project ../mine";
         let expected = RunOptions {
             emulator: Emulator::Dolphin,
             sticks: vec!["a.img".into(), "b.img".into()],
             report: Some("r.json".into()),
             read_only: true,
+            remove: true,
+            capacity_test: None,
+            destroy_contents: false,
             timeout: Duration::from_secs(5),
             program: "selftest".into(),
             arguments: vec!["list".into(), "x=y".into()],
@@ -303,6 +338,7 @@ mod tests {
             ("run --timeout 0", "0"),
             ("run --timeout soon", "soon"),
             ("run --stick", "--stick"),
+            ("run --capacity-test some", "some"),
             ("dist extra", "extra"),
         ] {
             let error = format!("{:#}", parsed(line).unwrap_err());

@@ -309,9 +309,9 @@ impl Report {
         self.sticks.iter_mut().find(|stick| stick.index == index)
     }
 
-    /// Decides whether the run was a success: `attached` sticks were read through, and nothing was
-    /// amiss.
-    pub fn conclude(&mut self, attached: usize) {
+    /// Decides whether the run was a success: `attached` sticks were read through, each was written
+    /// to and verified if it was `writing`, and nothing was amiss.
+    pub fn conclude(&mut self, attached: usize, writing: bool) {
         if !self.done {
             self.fail("the firmware did not come to its end");
         }
@@ -322,6 +322,15 @@ impl Report {
             .count();
         if read < attached {
             self.fail(format!("{read} of {attached} sticks were read through"));
+        }
+        let unwritten = |stick: &&Stick| !stick.written.iter().any(|file| file.verified);
+        if writing && let Some(stick) = self.sticks.iter().find(unwritten) {
+            self.fail(format!("nothing was written to stick {}", stick.index));
+        }
+        if let Some(live) = self.bounce.as_ref().map(|bounce| bounce.live)
+            && live != 0
+        {
+            self.fail(format!("{live} bounce buffers were never given back"));
         }
         if let Some(Dma { outside_mem2, .. }) = self.dma
             && outside_mem2 != 0
@@ -362,6 +371,7 @@ impl Report {
                 let verdict = if file.verified { "verified" } else { "WRONG" };
                 text += &format!("written: {}, {} bytes, {verdict}\n", file.path, file.bytes);
             }
+            text += &stick.work();
         }
         if let Some(bounce) = &self.bounce {
             text += &format!(
@@ -380,6 +390,30 @@ impl Report {
             );
         }
         text
+    }
+}
+
+impl Stick {
+    /// A line on how much was done, and how fast.
+    fn work(&self) -> String {
+        let Some(commands) = self.scsi_commands else {
+            return "it was not finished\n".to_owned();
+        };
+        let part = |verb: &str, bytes: Option<u64>, us: Option<u64>| {
+            let (bytes, us) = (bytes.unwrap_or(0), us.unwrap_or(0));
+            let rate = u128::from(bytes) * 1_000_000 / u128::from(us.max(1));
+            format!(
+                "{verb} {} at {}/s",
+                crate::run::size(bytes.into()),
+                crate::run::size(rate)
+            )
+        };
+        let read = part("read", self.bytes_read, self.read_us);
+        let wrote = match self.bytes_written {
+            None | Some(0) => String::new(),
+            bytes => part(", wrote", bytes, self.write_us),
+        };
+        format!("{read}{wrote}, {commands} commands\n")
     }
 }
 

@@ -1,12 +1,13 @@
 //! `cargo xtask run`: boots the image with sticks, shows what happens, reports the result.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::BufWriter;
+use std::io::{BufWriter, IsTerminal, Write};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use dolphin_tests::{Frame, Level, Run, Tools};
-use wiistick::report::Event;
+use wiistick::report::{Event, StickIndex};
 
 use crate::cli::{BOOT, RunOptions};
 use crate::emulators::Emulator;
@@ -31,7 +32,8 @@ pub fn run(workspace: &Workspace, options: &RunOptions) -> Result<bool> {
         }
         Err(error) => report.fail(format!("{error:#}")),
     }
-    report.conclude(attached);
+    let writing = options.program == BOOT && !options.read_only && options.capacity_test.is_none();
+    report.conclude(attached, writing);
 
     println!("\n{}", report.summary());
     match &report.error {
@@ -74,7 +76,20 @@ fn prepare(workspace: &Workspace, options: &RunOptions) -> Result<(Run, Tools, u
     };
     let image = tools.program(&options.program)?;
     let mut run = Run::new(emulator.machine(), image).time_limit(options.timeout);
-    for argument in &options.arguments {
+    let capacity_test = options
+        .capacity_test
+        .as_ref()
+        .map(|mode| format!("capacity={mode}"));
+    let switches = [
+        (options.read_only, "read-only"),
+        (options.remove, "remove"),
+        (options.destroy_contents, "destroy-contents"),
+    ];
+    let switches = switches.iter().filter(|(on, _)| *on).map(|(_, name)| *name);
+    for argument in switches
+        .chain(capacity_test.as_deref())
+        .chain(options.arguments.iter().map(String::as_str))
+    {
         run = run.argument(argument);
     }
     let mut sticks: Vec<PathBuf> = Vec::new();
@@ -105,19 +120,25 @@ fn prepare(workspace: &Workspace, options: &RunOptions) -> Result<(Run, Tools, u
 /// Boots the image and follows it to its end.
 fn follow(run: &Run, tools: &Tools, report: &mut Report) -> Result<()> {
     let mut machine = run.start(tools)?;
+    let mut progress = ProgressLine::default();
     while let Some(frame) = machine.next_frame()? {
         let Some(record) = frame.message.strip_prefix('@') else {
+            progress.clear();
             show_message(&frame);
             continue;
         };
         match serde_json::from_str::<Event<String>>(record) {
             Ok(event) => {
-                show_event(&event);
+                if !progress.take(&event) {
+                    progress.clear();
+                    show_event(&event);
+                }
                 report.add(event);
             }
             Err(error) => report.fail(format!("unreadable record {record:?}: {error}")),
         }
     }
+    progress.clear();
     let outcome = machine.to_end()?;
     let reasons = outcome.reasons();
     if !reasons.is_empty() {
@@ -132,6 +153,61 @@ fn follow(run: &Run, tools: &Tools, report: &mut Report) -> Result<()> {
         outside_mem2: audit.outside_mem2,
     });
     Ok(())
+}
+
+/// The line that shows how far the sticks are. In a terminal it is written over again and again; in a
+/// file each stick gets a line for each tenth of its way.
+#[derive(Default)]
+struct ProgressLine {
+    sticks: BTreeMap<StickIndex, String>,
+    tenths: BTreeMap<StickIndex, u8>,
+    shown: bool,
+}
+
+impl ProgressLine {
+    /// Shows an event that is about progress; returns whether it is.
+    fn take(&mut self, event: &Event<String>) -> bool {
+        let Event::Progress {
+            stick,
+            percent,
+            rate,
+            remaining_s,
+            ..
+        } = event
+        else {
+            if let Event::StickDone { stick, .. } = event {
+                self.sticks.remove(stick);
+            }
+            return false;
+        };
+        let text = progress(*stick, *percent, *rate, *remaining_s);
+        if std::io::stdout().is_terminal() {
+            self.sticks.insert(*stick, text);
+            let line: Vec<_> = self.sticks.values().map(String::as_str).collect();
+            print!("\r\x1b[2K  {}", line.join("; "));
+            // A terminal that takes no text shows none.
+            let _ = std::io::stdout().flush();
+            self.shown = true;
+        } else if self.tenths.insert(*stick, percent / 10) != Some(percent / 10) {
+            println!("  {text}");
+        }
+        true
+    }
+
+    /// Makes room for another line.
+    fn clear(&mut self) {
+        if std::mem::take(&mut self.shown) {
+            print!("\r\x1b[2K");
+        }
+    }
+}
+
+fn progress(stick: StickIndex, percent: u8, rate: u64, remaining_s: Option<u32>) -> String {
+    let mut text = format!("stick {stick}: {percent} %, {}/s", size(rate.into()));
+    if let Some(seconds) = remaining_s {
+        text += &format!(", {}:{:02} left", seconds / 60, seconds % 60);
+    }
+    text
 }
 
 fn show_message(frame: &Frame) {
@@ -181,25 +257,24 @@ fn show_event(event: &Event<String>) {
             };
             println!("  wrote {path}, {}, {verdict}", size((*bytes).into()));
         }
-        Event::Progress {
-            stick,
-            percent,
-            rate,
-            ..
-        } => {
-            println!("  stick {stick}: {percent} %, {}/s", size((*rate).into()));
-        }
         Event::Error { path, message, .. } => match path {
             Some(path) => println!("  error: {path}: {message}"),
             None => println!("  error: {message}"),
         },
         Event::StickDone {
-            stick, bytes_read, ..
-        } => {
-            println!("stick {stick} is done, {} read", size((*bytes_read).into()));
-        }
-        // These end in the summary or the post-mortem, or belong to the test image.
-        Event::Bounce(_)
+            stick,
+            bytes_read,
+            bytes_written,
+            ..
+        } => println!(
+            "stick {stick} is done, {} read, {} written",
+            size((*bytes_read).into()),
+            size((*bytes_written).into())
+        ),
+        // These have a line of their own, end in the summary or the post-mortem, or belong to the
+        // test image.
+        Event::Progress { .. }
+        | Event::Bounce(_)
         | Event::Ios(_)
         | Event::Crash(_)
         | Event::Done { .. }
@@ -209,7 +284,7 @@ fn show_event(event: &Event<String>) {
 }
 
 /// Returns a number of bytes for people.
-fn size(bytes: u128) -> String {
+pub fn size(bytes: u128) -> String {
     const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
     if bytes < 1024 {
         return format!("{bytes} bytes");
@@ -229,6 +304,15 @@ fn size(bytes: u128) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn progress_has_percent_rate_and_the_time_that_is_left() {
+        assert_eq!(
+            progress(0, 42, 3 << 20, Some(75)),
+            "stick 0: 42 %, 3.0 MiB/s, 1:15 left"
+        );
+        assert_eq!(progress(1, 0, 0, None), "stick 1: 0 %, 0 bytes/s");
+    }
 
     #[test]
     fn sizes_have_the_largest_unit_that_they_fill() {

@@ -18,7 +18,7 @@ fn reads_of_any_place_and_length_give_the_bytes_of_the_stick() {
         let mut stick = stick(block_size);
         let data = stick.data.clone();
         let mut cache = vec![0; 2 * LINE];
-        let disk = Disk::new(&mut stick, &mut cache, Access::Read).unwrap();
+        let disk = Disk::new(&mut stick, &mut cache).unwrap();
         let mut random = Random(block_size.into());
         for _ in 0..500 {
             let length = random.below(2 * LINE as u64) as usize;
@@ -40,7 +40,7 @@ fn reads_of_any_place_and_length_give_the_bytes_of_the_stick() {
 fn bytes_that_were_read_are_not_asked_for_again() {
     let mut stick = stick(512);
     let mut cache = vec![0; 2 * LINE];
-    let disk = Disk::new(&mut stick, &mut cache, Access::Read).unwrap();
+    let disk = Disk::new(&mut stick, &mut cache).unwrap();
     block_on(async {
         for offset in 0..2 * LINE as u64 {
             disk.read(offset, &mut [0]).await.unwrap();
@@ -53,7 +53,7 @@ fn bytes_that_were_read_are_not_asked_for_again() {
 fn the_line_that_was_used_longest_ago_is_replaced() {
     let mut stick = stick(512);
     let mut cache = vec![0; 2 * LINE];
-    let disk = Disk::new(&mut stick, &mut cache, Access::Read).unwrap();
+    let disk = Disk::new(&mut stick, &mut cache).unwrap();
     block_on(async {
         for line in [0, 1, 0, 2, 0, 1] {
             disk.read(line * LINE as u64, &mut [0]).await.unwrap();
@@ -71,7 +71,7 @@ fn a_line_that_could_not_be_filled_is_not_used() {
     let data = stick.data.clone();
     stick.bad.extend(32..64);
     let mut cache = vec![0; LINE];
-    let disk = Disk::new(&mut stick, &mut cache, Access::Read).unwrap();
+    let disk = Disk::new(&mut stick, &mut cache).unwrap();
     block_on(async {
         let mut byte = [0];
         disk.read(7, &mut byte).await.unwrap();
@@ -88,7 +88,7 @@ fn good_blocks_beside_a_bad_one_can_be_read() {
     let data = stick.data.clone();
     stick.bad.insert(5);
     let mut cache = vec![0; 2 * LINE];
-    let disk = Disk::new(&mut stick, &mut cache, Access::Read).unwrap();
+    let disk = Disk::new(&mut stick, &mut cache).unwrap();
     block_on(async {
         for block in 0..32 {
             let mut buffer = [0; 512];
@@ -107,7 +107,7 @@ fn a_large_read_names_the_first_bad_block() {
         let mut stick = stick(512);
         stick.bad.extend([bad, 99]);
         let mut cache = vec![0; LINE];
-        let disk = Disk::new(&mut stick, &mut cache, Access::Read).unwrap();
+        let disk = Disk::new(&mut stick, &mut cache).unwrap();
         let mut buffer = vec![0; 100 * 512];
         let error = block_on(disk.read_into(0, 100 * 512, &mut buffer)).unwrap_err();
         assert_eq!((error.block, error.blocks), (bad, 1));
@@ -119,7 +119,7 @@ fn nothing_beyond_the_end_is_read() {
     let mut stick = stick(512);
     let end = stick.data.len() as u64;
     let mut cache = vec![0; LINE];
-    let disk = Disk::new(&mut stick, &mut cache, Access::Read).unwrap();
+    let disk = Disk::new(&mut stick, &mut cache).unwrap();
     for (offset, length) in [(end, 1), (end - 1, 2), (u64::MAX, 1), (u64::MAX - 1, 4)] {
         let error = block_on(disk.read(offset, &mut vec![0; length])).unwrap_err();
         assert_eq!(error.cause, Cause::OutOfRange);
@@ -134,7 +134,7 @@ fn nothing_beyond_the_end_of_a_window_is_read() {
     let mut stick = stick(1024);
     let data = stick.data.clone();
     let mut cache = vec![0; LINE];
-    let disk = Disk::new(&mut stick, &mut cache, Access::Read).unwrap();
+    let disk = Disk::new(&mut stick, &mut cache).unwrap();
     let read = |first, length| {
         let mut buffer = vec![0; length];
         // Blocks 3 and 4 of the disk: four sectors.

@@ -21,7 +21,7 @@ const FILE: &str = "CHECK.BIN";
 pub const CHECK_BYTES: u32 = 1 << 20;
 
 /// What is written to a volume.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Check {
     /// Length of the file in bytes; a volume with less room gets a shorter one.
     pub bytes: u32,

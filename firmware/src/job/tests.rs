@@ -240,7 +240,7 @@ fn a_job_fits_on_the_stack_of_the_target() {
         buffer: &mut buffer,
         cache: &mut cache,
         work: &mut work,
-        check: None,
+        task: Task::Read,
         clock: || 0,
     };
     let identity = Identity {

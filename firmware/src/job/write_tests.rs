@@ -411,7 +411,7 @@ fn a_stick_without_a_volume_to_write_to_is_an_error() {
 /// What the file system checker finds besides marks that only say that writing was interrupted.
 fn damage(stick: &mut RamStick) -> Vec<String> {
     let mut cache = vec![0; 16 * crate::disk::LINE];
-    let disk = Disk::new(&mut *stick, &mut cache, Access::Read).unwrap();
+    let disk = Disk::new(&mut *stick, &mut cache).unwrap();
     embassy_futures::block_on(async {
         let area = partition::Area {
             first: 0,

@@ -318,7 +318,7 @@ fn the_job_runs_over_a_stick() {
     };
     let stick = FakeStick::new(512, fat_volume(format, &tree));
     let outcome = with_unit(&stick, async |unit| {
-        crate::testing::run_async(unit, None).await
+        crate::testing::run_async(unit, crate::job::Task::Read).await
     })
     .unwrap();
     assert_eq!(outcome.errors(), []);

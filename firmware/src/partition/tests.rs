@@ -1,7 +1,7 @@
 //! Partition tables, right and wrong.
 
 use super::*;
-use crate::disk::{Access, LINE};
+use crate::disk::LINE;
 use crate::testing::{RamStick, mbr_entry, write_table};
 use std::vec;
 use std::vec::Vec;
@@ -14,7 +14,7 @@ fn scan_image(block_size: u32, image: Vec<u8>) -> (Scheme, Vec<(u64, u64)>, Vec<
 
 fn scan_stick(stick: &mut RamStick) -> (Scheme, Vec<(u64, u64)>, Vec<Problem>) {
     let mut cache = vec![0; 2 * LINE];
-    let disk = Disk::new(stick, &mut cache, Access::Read).unwrap();
+    let disk = Disk::new(stick, &mut cache).unwrap();
     let mut areas = Areas::new();
     let mut problems = vec![];
     let scheme =

@@ -4,7 +4,7 @@ use static_cell::ConstStaticCell;
 
 use super::{emit, time};
 use crate::disk::{LINE, MAX_LINES};
-use crate::job::{Check, Job, Workspace};
+use crate::job::{Job, Task, Workspace};
 use crate::report::{Event, Sink};
 use crate::sticks::BAYS;
 
@@ -33,7 +33,7 @@ impl Sink for Log {
 ///
 /// # Panics
 /// At the second call.
-pub fn jobs(check: Option<Check>) -> [Job<'static, Log>; BAYS] {
+pub fn jobs(task: Task) -> [Job<'static, Log>; BAYS] {
     const EMPTY: Buffers = Buffers {
         files: [0; BUFFER_BYTES],
         cache: [0; MAX_LINES * LINE],
@@ -46,6 +46,7 @@ pub fn jobs(check: Option<Check>) -> [Job<'static, Log>; BAYS] {
         buffer: &mut buffers.files,
         cache: &mut buffers.cache,
         work: &mut buffers.work,
+        task,
         clock: time::now_us,
     })
 }

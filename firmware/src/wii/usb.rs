@@ -18,6 +18,7 @@ use static_cell::StaticCell;
 use super::ipc::{self, Ios};
 use super::{bays, dma, emit};
 use crate::ios::ven::{self, VenError, message};
+use crate::job::Task;
 use crate::report::{self, Bounce, ControllerKind, Event, RegisterOrder};
 use crate::sticks::{self, Totals};
 
@@ -83,20 +84,22 @@ impl Platform for Machine {
     }
 }
 
-/// Reads every stick, through bounce memory in MEM2.
+/// Does a task with every stick, through bounce memory in MEM2.
 ///
 /// # Errors
 /// When there is no way to them.
-pub fn read_sticks() -> Result<Totals, UsbError> {
+pub fn run(task: Task) -> Result<Totals, UsbError> {
     let pool = dma::pool().map_err(UsbError::Memory)?;
-    read_sticks_through(pool, Mem2::CONSTRAINTS, ipc::ios)
+    run_through(task, pool, Mem2::CONSTRAINTS, ipc::ios)
 }
 
-/// Reads every stick, through any memory; `ios` makes the way to IOS if that is needed. Runs once in a program.
+/// Does a task with every stick, through any memory; `ios` makes the way to IOS if that is needed.
+/// Runs once in a program.
 ///
 /// # Errors
 /// When there is no way to them.
-pub fn read_sticks_through(
+pub fn run_through(
+    task: Task,
     pool: &'static Pool<'static>,
     constraints: Constraints,
     ios: impl FnOnce() -> Result<&'static Ios, mem2_dma::Error>,
@@ -109,7 +112,7 @@ pub fn read_sticks_through(
     let end = match unsafe { Mmio::probe(EHCI) } {
         Ok(registers) if !has_ios => {
             defmt::info!("sticks are reached through EHCI, with this program's own driver");
-            over_ehci(registers, pool, constraints, state)
+            over_ehci(task, registers, pool, constraints, state)
         }
         probed => {
             let why = match probed {
@@ -122,7 +125,7 @@ pub fn read_sticks_through(
             let text = defmt::Display2Format(&why);
             defmt::info!("sticks are reached through IOS (/dev/usb/ven): {}", text);
             let ios = ios().map_err(UsbError::Memory)?;
-            let end = over_ios(ios, state);
+            let end = over_ios(task, ios, state);
             report_ios(ios);
             end.map_err(|error| UsbError::Ios(why, error))
         }
@@ -134,6 +137,7 @@ pub fn read_sticks_through(
 // Not inlined: beside that of the other way its frame would not fit the stack.
 #[inline(never)]
 fn over_ehci(
+    task: Task,
     registers: Mmio,
     pool: &'static Pool<'static>,
     constraints: Constraints,
@@ -163,7 +167,7 @@ fn over_ehci(
         let run = pin!(sticks::run_all(
             usb.controller(),
             state,
-            bays::jobs(),
+            bays::jobs(task),
             bays::Log
         ));
         block_on(run)
@@ -176,7 +180,7 @@ fn over_ehci(
 
 // Not inlined: beside that of the other way its frame would not fit the stack.
 #[inline(never)]
-fn over_ios(ios: &'static Ios, state: &'static BusState) -> Result<Totals, VenError> {
+fn over_ios(task: Task, ios: &'static Ios, state: &'static BusState) -> Result<Totals, VenError> {
     // It lives as long as the state of the bus.
     static HOST: StaticCell<ven::UsbHost<'static, 'static, ipc::Hollywood>> = StaticCell::new();
     let host = HOST.init(block_on(ven::UsbHost::open(ios))?);
@@ -190,7 +194,7 @@ fn over_ios(ios: &'static Ios, state: &'static BusState) -> Result<Totals, VenEr
         let run = pin!(sticks::run_all(
             host.controller(),
             state,
-            bays::jobs(),
+            bays::jobs(task),
             bays::Log
         ));
         block_on(run)

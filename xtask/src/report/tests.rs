@@ -86,7 +86,7 @@ fn concluded(events: Vec<Event<String>>, attached: usize) -> Report {
     for event in events {
         report.add(event);
     }
-    report.conclude(attached);
+    report.conclude(attached, false);
     report
 }
 
@@ -195,6 +195,45 @@ fn a_file_that_does_not_read_back_as_written_is_no_success() {
 }
 
 #[test]
+fn a_stick_that_nothing_was_written_to_is_no_success_unless_for_reading() {
+    let concluded = |events: Vec<Event<String>>, writing| {
+        let mut report = Report::new("qemu");
+        events.into_iter().for_each(|event| report.add(event));
+        report.conclude(1, writing);
+        report
+    };
+    let mut written = good_run();
+    written.insert(
+        5,
+        Event::Written {
+            stick: 0,
+            volume: 0,
+            path: "/WIISTICK/CHECK.BIN".into(),
+            bytes: 3,
+            sha256: Sha256([0xA5; 32]),
+            verified: true,
+        },
+    );
+    assert!(concluded(written, true).ok);
+    assert!(concluded(good_run(), false).ok);
+    assert!(reason(&concluded(good_run(), true)).contains("nothing was written to stick 0"));
+}
+
+#[test]
+fn a_bounce_buffer_that_was_not_given_back_is_no_success() {
+    let mut events = good_run();
+    events.insert(
+        2,
+        Event::Bounce(report::Bounce {
+            live: 2,
+            ..report::Bounce::default()
+        }),
+    );
+    events.retain(|event| !matches!(event, Event::Bounce(bounce) if bounce.live == 0));
+    assert!(reason(&concluded(events, 1)).contains("never given back"));
+}
+
+#[test]
 fn a_crash_is_no_success_whatever_came_before() {
     let crash = report::Crash {
         vector: 0x300,
@@ -223,7 +262,7 @@ fn an_access_outside_mem2_is_no_success() {
         transfers: 12,
         outside_mem2: 2,
     });
-    report.conclude(1);
+    report.conclude(1, false);
     assert!(reason(&report).contains("outside MEM2 2 times"));
 }
 

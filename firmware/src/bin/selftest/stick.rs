@@ -7,6 +7,7 @@ use hollywood_pac::cache::Broadway;
 use mem2_dma::{BusAddr, Constraints, Mem2, Offset, Pool, Storage};
 use static_cell::StaticCell;
 use wiistick::arguments::Arguments;
+use wiistick::job::Task;
 use wiistick::wii::{dma, ipc, usb};
 
 /// They need a stick, so they are not listed: the host asks for them by name.
@@ -85,7 +86,7 @@ fn read(pool: &'static Pool<'static>, constraints: Constraints) -> Result<(), &'
         // SAFETY: a test runs alone and makes one driver.
         Ok(&*DRIVER.init(unsafe { ipc::driver(device) }))
     };
-    match usb::read_sticks_through(pool, constraints, ios) {
+    match usb::run_through(Task::Read, pool, constraints, ios) {
         Ok(totals) if totals.errors == 0 => Ok(()),
         Ok(_) => Err("the stick could not be read"),
         Err(error) => {

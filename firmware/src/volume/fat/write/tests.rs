@@ -1,7 +1,7 @@
 //! Names of every kind, and directories that grow; the job's tests write files.
 
 use super::*;
-use crate::disk::{Access, LINE, MAX_LINES};
+use crate::disk::{LINE, MAX_LINES};
 use crate::partition::Area;
 use crate::testing::{Format, RamStick, fat_volume};
 use crate::volume::Volume;
@@ -33,7 +33,7 @@ fn write<T>(
     let (mut cache, mut buffer) = (vec![0; LINE * MAX_LINES], vec![0; 8192]);
     let mut name = Name::new();
     let result = block_on(async {
-        let disk = Disk::new(&mut stick, &mut cache, Access::Write).unwrap();
+        let disk = Disk::for_writing(&mut stick, &mut cache).unwrap();
         let area = Area {
             first: 0,
             blocks: disk.blocks(),
