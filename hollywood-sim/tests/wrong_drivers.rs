@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use hollywood_sim::controller::{Config, Controller};
 use hollywood_sim::device::{DataPid, Device, Packet, Pid, Response, Speed, Token};
-use hollywood_sim::scenario::{Bus, Host, Queue, Td};
+use hollywood_sim::scenario::{Host, Queue, Td};
 use hollywood_sim::*;
 
 const SEEDS: u64 = 24;
