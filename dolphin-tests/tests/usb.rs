@@ -51,7 +51,8 @@ fn the_host_finds_16_mib_as_the_guest_wrote_them_and_nothing_else() {
 #[test]
 fn a_sequential_read_takes_no_doorbell_and_one_interrupt_for_a_transfer() {
     let image = blank(20 << 20);
-    let outcome = passes(&program("usb-cost-direct", image.path()).count_instructions());
+    let program = program("usb-cost-direct", image.path()).argument("command=131072");
+    let outcome = passes(&program.count_instructions());
     let [window] = &outcome.windows[..] else {
         panic!("{outcome}")
     };
@@ -59,4 +60,19 @@ fn a_sequential_read_takes_no_doorbell_and_one_interrupt_for_a_transfer() {
     assert_eq!(window.qtds, 128 * 9);
     assert_eq!(window.doorbells, 0);
     assert_eq!(window.interrupts, 128 * 3);
+}
+
+/// The same with commands that fill their transfer descriptors, and with copies to MEM1.
+#[test]
+fn large_commands_fill_their_transfer_descriptors() {
+    let image = blank(20 << 20);
+    // 25 commands of 32 full descriptors fit into 16 MiB.
+    for path in ["direct", "bounced"] {
+        let program = program(&format!("usb-cost-{path}"), image.path()).argument("command=655360");
+        let outcome = passes(&program.count_instructions());
+        let [window] = &outcome.windows[..] else {
+            panic!("{outcome}")
+        };
+        assert_eq!(window.qtds, 25 * (32 + 2), "{path}");
+    }
 }

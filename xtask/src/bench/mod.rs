@@ -8,10 +8,13 @@
 //! family's own business.
 
 mod bounce;
+mod ehci;
+mod emulated;
 mod figure;
 mod guest;
 mod image;
 mod plot;
+mod scsi;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -36,7 +39,7 @@ struct Family {
 }
 
 /// Measured, and listed, in this order.
-const FAMILIES: [Family; 2] = [bounce::FAMILY, image::FAMILY];
+const FAMILIES: [Family; 4] = [bounce::FAMILY, ehci::FAMILY, scsi::FAMILY, image::FAMILY];
 
 /// A run of the benchmarks.
 struct Bench<'a> {

@@ -8,10 +8,21 @@ use ehci::memory::{Buffer, Dma};
 use mem2_dma::{Mem2, Pool};
 use wiistick::arguments::Arguments;
 
-/// Bytes of a command.
-const COMMAND: usize = 128 * 1024;
-/// Commands that are counted: 16 MiB.
-const COMMANDS: u32 = 128;
+/// Most bytes of a command: what fills whole transfer descriptors and leaves room in the pool.
+const MOST: usize = 32 * 20_480;
+/// Bytes that are counted at most; the last command is a whole one.
+const TOTAL: usize = 16 << 20;
+
+/// Bytes of a command, by the argument `command=BYTES`.
+fn command_bytes(arguments: Arguments<'static>) -> Result<usize, &'static str> {
+    let bytes = arguments
+        .value("command")
+        .ok_or("command=BYTES is missing")?;
+    let bytes = bytes.parse().ok();
+    bytes
+        .filter(|bytes| (BLOCK..=MOST).contains(bytes) && bytes % BLOCK == 0)
+        .ok_or("command=BYTES is out of range")
+}
 
 /// Counting begins.
 #[unsafe(no_mangle)]
@@ -31,40 +42,46 @@ extern "C" fn wiistick_count_end() {
 }
 
 /// Into a buffer that lies in MEM2, the same one each time.
-pub fn direct(_: Arguments<'static>) -> Result<(), &'static str> {
-    let pool = mem2()?;
+pub fn direct(arguments: Arguments<'static>) -> Result<(), &'static str> {
+    let (pool, command) = (mem2()?, command_bytes(arguments)?);
     with_stick(pool, Mem2::CONSTRAINTS, |controller, stick| {
-        let buffer = controller.dma().paged_device().allocate(COMMAND);
+        let buffer = controller.dma().paged_device().allocate(command);
         let mut buffer = Some(buffer.map_err(|_| "no buffer")?);
-        measure(controller, stick, pool, 0, |controller, stick, block| {
-            let whole = buffer.take().ok_or("no buffer")?;
-            let lent = whole.lend_from_device(COMMAND).map_err(|_| "not lent")?;
-            buffer = stick.read(controller, block, Data::from(lent))?.reclaim();
-            Ok(())
-        })
+        measure(
+            controller,
+            stick,
+            pool,
+            (command, 0),
+            |controller, stick, block| {
+                let whole = buffer.take().ok_or("no buffer")?;
+                let lent = whole.lend_from_device(command).map_err(|_| "not lent")?;
+                buffer = stick.read(controller, block, Data::from(lent))?.reclaim();
+                Ok(())
+            },
+        )
     })
 }
 
 /// Into a caller's slice in MEM1.
-pub fn bounced(_: Arguments<'static>) -> Result<(), &'static str> {
+pub fn bounced(arguments: Arguments<'static>) -> Result<(), &'static str> {
     #[repr(align(32))]
-    struct Slice(UnsafeCell<[u8; COMMAND]>);
+    struct Slice(UnsafeCell<[u8; MOST]>);
     // SAFETY: used by this function alone, which runs once.
     unsafe impl Sync for Slice {}
-    static SLICE: Slice = Slice(UnsafeCell::new([0; COMMAND]));
+    static SLICE: Slice = Slice(UnsafeCell::new([0; MOST]));
 
-    let pool = mem2()?;
+    let (pool, command) = (mem2()?, command_bytes(arguments)?);
     // SAFETY: as above.
     let slice = unsafe { &mut *SLICE.0.get() };
-    let copied = COMMANDS as usize * COMMAND;
+    let slice = slice.get_mut(..command).ok_or("a short slice")?;
     with_stick(pool, Mem2::CONSTRAINTS, |controller, stick| {
         measure(
             controller,
             stick,
             pool,
-            copied,
+            (command, command),
             |controller, stick, block| {
-                let room = controller.dma().incoming(COMMAND).map_err(|_| "no room")?;
+                let room = controller.dma().incoming(command).map_err(|_| "no room")?;
                 let mut data = stick.read(controller, block, room)?;
                 data.copy_received(slice);
                 Ok(())
@@ -73,27 +90,28 @@ pub fn bounced(_: Arguments<'static>) -> Result<(), &'static str> {
     })
 }
 
-/// Reads once to warm up, then all between the marks, and checks what only the guest knows: how many bytes were copied, and that
-/// each command took three transfers.
+/// Reads once to warm up, then all between the marks, and checks what only the guest knows: how many bytes a command copied, and
+/// that it took three transfers.
 fn measure(
     controller: &mut Controller,
     stick: &mut Stick,
     pool: &Pool<'static>,
-    copied: usize,
+    (command, copied): (usize, usize),
     mut read: impl FnMut(&mut Controller, &mut Stick, u32) -> Result<(), &'static str>,
 ) -> Result<(), &'static str> {
+    let (commands, blocks) = ((TOTAL / command) as u32, (command / BLOCK) as u32);
     controller.enable_interrupts(&INTERRUPT);
     read(controller, stick, 0)?;
     let (bounced, transfers) = (pool.stats().bounced, TRANSFERS.load(Ordering::Relaxed));
     wiistick_count_begin();
-    for command in 0..COMMANDS {
-        read(controller, stick, command * (COMMAND / BLOCK) as u32)?;
+    for command in 0..commands {
+        read(controller, stick, command * blocks)?;
     }
     wiistick_count_end();
-    if pool.stats().bounced - bounced != copied as u64 {
+    if pool.stats().bounced - bounced != u64::from(commands) * copied as u64 {
         return Err("another number of bytes was copied");
     }
-    if TRANSFERS.load(Ordering::Relaxed) - transfers != 3 * COMMANDS {
+    if TRANSFERS.load(Ordering::Relaxed) - transfers != 3 * commands {
         return Err("a command does not take three transfers");
     }
     Ok(())

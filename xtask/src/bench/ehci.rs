@@ -1,0 +1,225 @@
+//! `ehci.*`: what the USB driver costs on a sequential read, counted in QEMU: instructions by a plugin, everything else by the
+//! trace of its controller, which counts what the controller did.
+//!
+//! The programs are `usb-cost-*` of the test image: Bulk-Only Transport on the driver's own interface, each command three transfers
+//! (wrapper, data, status), one after the other. Figures of Linux and U-Boot were counted in the same way on the same controller.
+
+use std::fs::File;
+
+use anyhow::{Result, ensure};
+use dolphin_tests::{Symbols, Window};
+
+use super::emulated::{self, Emulated};
+use super::figure::Figure;
+use super::plot::{self, Bars, Labels, Line};
+use super::{Bench, Family};
+
+pub const FAMILY: Family = Family {
+    name: "ehci",
+    needs: &emulated::NEEDS,
+    run,
+};
+
+/// Bytes of a command where cost is counted.
+const COMMAND: usize = 128 << 10;
+/// Bytes of a command whose descriptors are all full: 32 of 20 KiB.
+const FULL: usize = 32 * 20_480;
+/// Bytes that the programs read at most between the marks; the last command is a whole one.
+const TOTAL: usize = 16 << 20;
+
+/// The function in which the guest does nothing but wait.
+const WAIT: &str = "wiistick_wait_for_interrupt";
+/// In the names of the functions that work on one cache line after another.
+const CACHE: &str = "CacheOps";
+
+fn run(bench: &mut Bench) -> Result<()> {
+    let emulated = Emulated::new(bench)?;
+    let direct = Measured::new(bench, &emulated, "direct", COMMAND)?;
+    let bounced = Measured::new(bench, &emulated, "bounced", COMMAND)?;
+    let full = Measured::new(bench, &emulated, "direct", FULL)?;
+
+    bench.add(
+        "ehci.insns_per_mib.direct",
+        Figure::new(direct.instructions(), "insns")
+            .baseline(770_000.0)
+            .at_most(20_000.0)
+            .note("128 KiB commands, without waiting and cache lines; baseline: Linux 6.1, in all"),
+    );
+    bench.add(
+        "ehci.insns_per_mib.bounced",
+        Figure::new(bounced.instructions(), "insns")
+            .baseline(770_000.0)
+            .note("the same with a copy to MEM1"),
+    );
+    for (path, measured) in [("direct", &direct), ("bounced", &bounced)] {
+        bench.add(
+            format!("ehci.insns_per_mib.{path}.cache"),
+            Figure::new(measured.cache(), "insns")
+                .note("cache maintenance, which Linux' machine does not need: 32768 lines, twice"),
+        );
+    }
+    bench.add(
+        "ehci.qtds_per_mib",
+        Figure::new(full.data_qtds(), "qtds")
+            .baseline(79.0)
+            .at_most(53.0)
+            .note("of data, in commands of 640 KiB; baseline: Linux 6.1, in all"),
+    );
+    bench.add(
+        "ehci.qtds_per_mib.128k",
+        Figure::new(direct.data_qtds(), "qtds").note("of data, in commands of 128 KiB"),
+    );
+    bench.add(
+        "ehci.doorbells_per_mib",
+        Figure::new(direct.per_mib(direct.window.doorbells), "doorbells")
+            .baseline(1.0)
+            .at_most(0.0)
+            .note("baseline: Linux 6.1, 0.1 to 1"),
+    );
+    bench.add(
+        "ehci.interrupts_per_mib",
+        Figure::new(direct.per_mib(direct.window.interrupts), "interrupts")
+            .baseline(28.0)
+            .at_most(direct.per_mib(3 * direct.commands()))
+            .note("limit: one per transfer; baseline: Linux 6.1 in commands of 120 KiB"),
+    );
+    draw(bench, &direct, &bounced)?;
+    growth(bench, &emulated)
+}
+
+/// One counted run.
+struct Measured {
+    window: Window,
+    command: usize,
+    /// Instructions by function.
+    functions: Vec<(String, u64)>,
+}
+
+impl Measured {
+    fn new(bench: &Bench, emulated: &Emulated, path: &str, command: usize) -> Result<Self> {
+        let image = bench.workspace.target("stick/zeros.img");
+        std::fs::create_dir_all(bench.workspace.target("stick"))?;
+        File::create(&image)?.set_len(TOTAL as u64 + (1 << 20))?;
+        let run = emulated
+            .describe("selftest")?
+            .argument(format!("test=usb-cost-{path}"))
+            .argument(format!("command={command}"))
+            .read_only_stick(image)
+            .count_instructions();
+        let outcome = emulated.run(&run)?;
+        ensure!(outcome.windows.len() == 1, "not counted once\n{outcome}");
+        let window = outcome.windows.into_iter().next().unwrap_or_default();
+        let functions = window.by_function(&Symbols::load(&emulated.elf("selftest"))?);
+        let measured = Self {
+            window,
+            command,
+            functions,
+        };
+        // Renamed functions must not pass for cheap ones.
+        ensure!(
+            measured.sum(|name| name.contains(WAIT)) > 0 && measured.cache() > 0.0,
+            "no function waits or works on the cache"
+        );
+        Ok(measured)
+    }
+
+    fn commands(&self) -> u64 {
+        (TOTAL / self.command) as u64
+    }
+
+    fn per_mib(&self, count: u64) -> f64 {
+        count as f64 * f64::from(1 << 20) / (self.commands() as f64 * self.command as f64)
+    }
+
+    fn sum(&self, which: impl Fn(&str) -> bool) -> u64 {
+        let functions = self.functions.iter().filter(|(name, _)| which(name));
+        functions.map(|(_, count)| count).sum()
+    }
+
+    /// Instructions per MiB, without waiting and without cache maintenance.
+    fn instructions(&self) -> f64 {
+        self.per_mib(self.sum(|name| !name.contains(WAIT) && !name.contains(CACHE)))
+    }
+
+    /// Instructions of cache maintenance per MiB.
+    fn cache(&self) -> f64 {
+        self.per_mib(self.sum(|name| name.contains(CACHE)))
+    }
+
+    /// Transfer descriptors of data per MiB: all but those of wrapper and status.
+    fn data_qtds(&self) -> f64 {
+        self.per_mib(self.window.qtds - 2 * self.commands())
+    }
+}
+
+/// Where the instructions go.
+fn draw(bench: &Bench, direct: &Measured, bounced: &Measured) -> Result<()> {
+    let shares = |measured: &Measured| {
+        let driver = measured.sum(|name| name.contains("ehci::"));
+        let pool = measured.sum(|name| name.contains("mem2_dma::") && !name.contains(CACHE));
+        let copies = measured.sum(|name| name.contains("copy") || name.contains("memcpy"));
+        let counted = measured.instructions();
+        let [driver, pool, copies] = [driver, pool, copies].map(|sum| measured.per_mib(sum));
+        vec![
+            driver,
+            pool,
+            copies,
+            (counted - driver - pool - copies).max(0.0),
+            measured.cache(),
+        ]
+    };
+    let bars: [Bars; 2] = [
+        ("direct".to_owned(), shares(direct)),
+        ("bounced".to_owned(), shares(bounced)),
+    ];
+    let labels = Labels {
+        title: "Instructions per MiB of a sequential read, by part",
+        x: "part",
+        y: "instructions per MiB",
+    };
+    let parts = ["driver", "pool", "copies", "program", "cache lines"];
+    plot::bars(&bench.plot("ehci-instructions"), &labels, &parts, &bars)
+}
+
+/// What larger commands save.
+fn growth(bench: &mut Bench, emulated: &Emulated) -> Result<()> {
+    if !bench.wants("ehci.growth") {
+        return Ok(());
+    }
+    let (mut instructions, mut qtds) = (Vec::new(), Vec::new());
+    for kib in [16, 32, 64, 128, 256, 640] {
+        let measured = Measured::new(bench, emulated, "direct", kib << 10)?;
+        bench.add(
+            format!("ehci.growth.insns_per_mib.{kib}k"),
+            Figure::new(measured.instructions(), "insns"),
+        );
+        instructions.push((f64::from(kib as u32), measured.instructions()));
+        qtds.push((
+            f64::from(kib as u32),
+            measured.per_mib(measured.window.qtds),
+        ));
+    }
+    for (name, title, y, points) in [
+        (
+            "ehci-growth-instructions",
+            "Driver's instructions per MiB by size of a command",
+            "instructions per MiB",
+            instructions,
+        ),
+        (
+            "ehci-growth-qtds",
+            "Transfer descriptors per MiB by size of a command",
+            "qTDs per MiB",
+            qtds,
+        ),
+    ] {
+        let labels = Labels {
+            title,
+            x: "KiB of a command",
+            y,
+        };
+        let line: Line = ("direct".to_owned(), points);
+        plot::log_lines(&bench.plot(name), &labels, &[line])?;
+    }
+    Ok(())
+}
