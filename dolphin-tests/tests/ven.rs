@@ -5,14 +5,20 @@ mod common;
 
 use common::sticks::{bounce, events, files_of, image, read_files, tools, varied};
 use dolphin_tests::{Emulator, Outcome, Run, StickFault, StickImage, noise};
+use sha2::{Digest, Sha256};
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 use tempfile::NamedTempFile;
 use wiistick::report::{ControllerKind, Event, Ios, VolumeKind};
 
-fn run() -> Run {
+fn writing() -> Run {
     Run::new(Emulator::Dolphin, tools().program("boot").unwrap())
-        .argument("read-only")
         .time_limit(Duration::from_secs(60))
+}
+
+fn run() -> Run {
+    writing().argument("read-only")
 }
 
 fn success(run: &Run) -> Outcome {
@@ -76,6 +82,105 @@ fn every_file_of_a_fat32_stick_arrives() {
 #[test]
 fn every_file_of_a_fat16_stick_arrives() {
     every_file_arrives(&varied(16), VolumeKind::Fat16);
+}
+
+/// What is written is verified; afterwards other programs find the file system sound, and every other file as it was.
+fn a_check_file_is_written(stick: &StickImage) {
+    let image = image(stick);
+    let outcome = success(&writing().stick(image.path()));
+    assert_eq!(read_files(&outcome), files_of(stick), "{outcome}");
+    all_is_returned(&outcome);
+    let written = events(&outcome).into_iter().find_map(|event| match event {
+        Event::Written {
+            path,
+            bytes,
+            sha256,
+            verified: true,
+            ..
+        } => Some((path, bytes, sha256.to_string())),
+        _ => None,
+    });
+    let (path, bytes, sha256) = written.unwrap_or_else(|| panic!("nothing was written\n{outcome}"));
+    let read = |path: &str| {
+        let mut mtype = stick.mtools("mtype", image.path());
+        mtype.arg(format!("::{path}")).output().unwrap().stdout
+    };
+    let contents = read(&path);
+    let digest: String = Sha256::digest(&contents)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    assert_eq!((contents.len() as u64, digest), (bytes, sha256), "{path}");
+    for (path, contents) in stick.files() {
+        assert!(read(&format!("/{path}")) == contents, "{path} has changed");
+    }
+    // The volume by itself: fsck.fat takes no offset.
+    let bytes = std::fs::read(image.path()).unwrap();
+    let volume = NamedTempFile::new().unwrap();
+    std::fs::write(volume.path(), &bytes[512 * stick.first_block() as usize..]).unwrap();
+    let fsck = ["/usr/sbin/fsck.fat", "/sbin/fsck.fat"]
+        .into_iter()
+        .find(|path| Path::new(path).exists());
+    let mut fsck = Command::new(fsck.unwrap_or("fsck.fat"));
+    let verdict = fsck.arg("-n").arg(volume.path()).output().unwrap();
+    let said = String::from_utf8_lossy(&verdict.stdout).into_owned();
+    assert!(verdict.status.success(), "{said}");
+}
+
+#[test]
+fn a_check_file_is_written_to_a_fat32_stick() {
+    a_check_file_is_written(&varied(32));
+}
+
+#[test]
+fn a_check_file_is_written_to_a_fat16_stick() {
+    a_check_file_is_written(&small());
+}
+
+/// Faults of a stick that is written to: the command is tried again, and nothing is lost on the medium.
+#[test]
+fn a_fault_while_writing_costs_nothing_but_time() {
+    let stick = small();
+    for fault in [StickFault::Stall, StickFault::Error] {
+        let image = image(&stick);
+        // The first transfers read; what is written is a mebibyte, in some 70 transfers.
+        let run = [40, 70, 100]
+            .iter()
+            .fold(writing().stick(image.path()), |run, &transfer| {
+                run.stick_fault(0, transfer, fault)
+            });
+        let outcome = success(&run);
+        assert!(outcome.output.contains("virtual stick 0:"), "{outcome}");
+        all_is_returned(&outcome);
+        let again = success(&run_again(&image));
+        let mut files = files_of(&stick);
+        let check = read_files(&again).remove("/WIISTICK/CHECK.BIN");
+        files.insert("/WIISTICK/CHECK.BIN".into(), check.expect("the check file"));
+        assert_eq!(read_files(&again), files, "{again}");
+    }
+}
+
+fn run_again(image: &NamedTempFile) -> Run {
+    run().read_only_stick(image.path())
+}
+
+/// Runs in a row must all succeed: two of them here, as many as `WIISTICK_VEN_RUNS` says for a longer look.
+#[test]
+fn one_run_is_like_the_other() {
+    let runs = std::env::var("WIISTICK_VEN_RUNS").map_or(2, |number| number.parse().unwrap());
+    let (one, two) = (
+        small(),
+        StickImage::new(32, 40).file("C", noise("C", 70_000)),
+    );
+    for number in 1..=runs {
+        let (first, second) = (image(&one), image(&two));
+        let outcome = success(&writing().stick(first.path()).stick(second.path()));
+        let mut files = files_of(&one);
+        files.extend(files_of(&two));
+        assert_eq!(read_files(&outcome), files, "run {number}\n{outcome}");
+        all_is_returned(&outcome);
+        println!("run {number} of {runs}: {:.1?}", outcome.elapsed);
+    }
 }
 
 #[test]
