@@ -71,6 +71,7 @@ fn manifest_for(examples: &str, name: &str, root: &Path) -> Result<String> {
         .map(|line| {
             line.replace("path = \"../", &format!("path = \"{root}/"))
                 .replace("name = \"examples\"", &format!("name = \"{name}\""))
+                .replace("package.examples]", &format!("package.{name}]"))
         });
     Ok(lines.collect::<Vec<_>>().join("\n") + "\n")
 }
@@ -200,6 +201,7 @@ mod tests {
             "{manifest}"
         );
         let library = format!("path = \"{}/firmware\"", workspace.root.display());
+        assert!(manifest.contains("[profile.release.package.my-program]"));
         assert!(
             manifest.contains(&library) && !manifest.contains("\"../"),
             "{manifest}"
