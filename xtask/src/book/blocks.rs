@@ -115,7 +115,18 @@ fn check_command(line: &str, packages: &[String]) -> Result<()> {
     if command.starts_with('#') {
         return Ok(());
     }
-    let mut words = command.split_whitespace().peekable();
+    // A variable for the command may come first.
+    let is_variable = |word: &&str| {
+        let name = word.split_once('=').map_or("", |(name, _)| name);
+        !name.is_empty()
+            && name
+                .bytes()
+                .all(|byte| byte.is_ascii_uppercase() || byte == b'_')
+    };
+    let mut words = command
+        .split_whitespace()
+        .skip_while(is_variable)
+        .peekable();
     let Some(program) = words.next() else {
         return Ok(());
     };
@@ -157,7 +168,7 @@ mod tests {
         let text = "\
 ```rust\nlet a = 1;\n```\n
 ```rust,ignore from=code.rs\nfn two() {}\n```\n
-```sh\n# a comment\ncargo xtask run --emulator qemu # another\n\ncargo test -p mem2-dma\n```\n
+```sh\n# a comment\nMANY=5 cargo xtask run --emulator qemu # another\n\ncargo test -p mem2-dma\n```\n
 ```json\n{\"a\": 1}\n```\n
 ```text\nanything\n```\n";
         assert_eq!(checked(text).unwrap(), 5);

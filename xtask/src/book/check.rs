@@ -54,22 +54,23 @@ pub fn check(workspace: &Workspace) -> Result<Checked> {
         }
         let page = Page::read(root, path)?;
         checked.pages += 1;
-        checked.links += links::check(root, &page)?;
+        let tested = crates.test(path);
+        checked.links += links::check(root, &page, tested)?;
         checked.tables += figures::check(root, &page)?;
-        checked.blocks += blocks::check(root, &page, crates.test(path), &names)?;
+        checked.blocks += blocks::check(root, &page, tested, &names)?;
     }
     figures::check_pictures(root)?;
     checked.citations = citations::check(root, &Page::read(root, HARDWARE)?, &files)?;
     Ok(checked)
 }
 
-/// The pages whose Rust blocks are documentation tests: those that a crate's root includes.
+/// The pages whose Rust blocks are documentation tests: those that a Rust file includes.
 struct Includes(BTreeSet<String>);
 
 impl Includes {
     fn read(root: &Path, files: &[String]) -> Result<Self> {
         let mut pages = BTreeSet::new();
-        for file in files.iter().filter(|file| file.ends_with("lib.rs")) {
+        for file in files.iter().filter(|file| file.ends_with(".rs")) {
             let text = fs::read_to_string(root.join(file))?;
             let source = Page {
                 path: file.clone(),
