@@ -2,7 +2,8 @@
 //!
 //! * [`Memory`]: MEM1 and MEM2 behind a cache, with the rules of DMA. Below.
 //! * [`controller`]: the EHCI controller, which works on that memory.
-//! * [`device`]: what is plugged into it.
+//! * [`device`]: what is plugged into it, and what goes wrong with that.
+//! * [`console`]: the controller in the hands of IOS, to be taken and given back.
 //! * [`scenario`]: what a driver does to a controller, with no driver; for any controller.
 //!
 //! # The memory
@@ -40,6 +41,7 @@
 )]
 
 mod adversary;
+pub mod console;
 pub mod controller;
 mod cpu;
 pub mod device;

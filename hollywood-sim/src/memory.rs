@@ -323,6 +323,11 @@ impl Memory {
         });
     }
 
+    /// Returns the size of MEM2 in bytes.
+    pub(crate) fn mem2_len(&self) -> u32 {
+        self.banks[1].len
+    }
+
     pub(crate) fn in_ram(&self, address: u32, len: u32) -> bool {
         self.banks.iter().any(|bank| bank.contains(address, len))
     }

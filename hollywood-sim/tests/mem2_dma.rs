@@ -1,7 +1,11 @@
 //! mem2-dma on memory whose caches are as incoherent as the Wii's, under a seeded adversary: no stale, lost or leaked byte.
 //!
 //! Every step maps, synchronises, lends, transfers or gives back something, and a device that knows only bus addresses reads and writes meanwhile.
-//! `HOLLYWOOD_SIM_STEPS` raises the number of steps (10000000 for the long run), `HOLLYWOOD_SIM_SEED` sets the seed.
+//! `HOLLYWOOD_SIM_STEPS` raises the number of steps, `HOLLYWOOD_SIM_SEED` sets the seed. The long run takes two minutes:
+//!
+//! ```text
+//! HOLLYWOOD_SIM_STEPS=10000000 cargo test --release -p hollywood-sim --test mem2_dma -- --nocapture
+//! ```
 
 use std::env;
 
