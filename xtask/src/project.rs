@@ -135,8 +135,10 @@ pub fn run(workspace: &Workspace, options: &RunOptions) -> Result<bool> {
         (None, [only]) if options.program == BOOT => only,
         _ => bail!("--program says which one: {}", names(&images)),
     };
-    if emulator == Emulator::Qemu {
-        images::build_shim(workspace)?;
+    match emulator {
+        Emulator::Qemu => images::build_shim(workspace)?,
+        Emulator::Dolphin if !options.sticks.is_empty() => images::build_sticks(workspace)?,
+        Emulator::Dolphin => {}
     }
 
     let program = emulator.find(workspace)?;
