@@ -186,3 +186,127 @@ impl Translator {
             .retain(|t| !t.is_periodic() || t.age < STALE);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BULK: u8 = 2;
+
+    fn split(kind: u8, complete: bool) -> Split {
+        Split {
+            hub: 1,
+            port: 1,
+            complete,
+            speed: Speed::Full,
+            kind,
+            part: Part::All,
+        }
+    }
+
+    fn token(pid: Pid, endpoint: u8) -> Token {
+        Token {
+            pid,
+            address: 2,
+            endpoint,
+        }
+    }
+
+    fn data(len: usize) -> Response {
+        Response::Data(Packet {
+            pid: DataPid::Data0,
+            bytes: vec![9; len],
+        })
+    }
+
+    fn start(translator: &mut Translator, kind: u8, endpoint: u8) -> Response {
+        translator.split(split(kind, false), token(Pid::In, endpoint), None)
+    }
+
+    fn complete(translator: &mut Translator, kind: u8, endpoint: u8) -> Response {
+        translator.split(split(kind, true), token(Pid::In, endpoint), None)
+    }
+
+    #[test]
+    fn there_is_room_for_two_transactions() {
+        let mut translator = Translator::default();
+        let answers = [1, 2, 3].map(|endpoint| start(&mut translator, BULK, endpoint));
+        assert_eq!(answers, [Response::Ack, Response::Ack, Response::Nak]);
+        translator.microframe(|_, _, _, _| Some(Response::Nak));
+        assert_eq!(complete(&mut translator, BULK, 1), Response::Nak);
+        assert_eq!(start(&mut translator, BULK, 3), Response::Ack);
+    }
+
+    #[test]
+    fn a_result_is_there_a_microframe_later_and_once() {
+        let mut translator = Translator::default();
+        start(&mut translator, BULK, 1);
+        assert_eq!(complete(&mut translator, BULK, 1), Response::Nyet);
+        translator.microframe(|_, _, _, _| Some(data(3)));
+        assert_eq!(complete(&mut translator, BULK, 1), data(3));
+        assert_eq!(complete(&mut translator, BULK, 1), Response::Stall);
+    }
+
+    #[test]
+    fn three_tries_fail_with_a_stall_or_at_once_with_err() {
+        let mut translator = Translator::default();
+        start(&mut translator, BULK, 1);
+        start(&mut translator, INTERRUPT, 2);
+        let mut tries = [0; 3];
+        for _ in 0..4 {
+            translator.microframe(|_, _, token, _| {
+                tries[usize::from(token.endpoint)] += 1;
+                None
+            });
+        }
+        assert_eq!(tries, [0, 3, 1]);
+        assert_eq!(complete(&mut translator, BULK, 1), Response::Stall);
+        assert_eq!(complete(&mut translator, INTERRUPT, 2), Response::Err);
+    }
+
+    #[test]
+    fn a_buffer_that_is_cleared_is_empty() {
+        let mut translator = Translator::default();
+        start(&mut translator, BULK, 1);
+        // Endpoint 1 of device 2, bulk, OUT: another one.
+        translator.clear(&Clear::Buffer(1 | 2 << 4 | 2 << 11));
+        assert_eq!(complete(&mut translator, BULK, 1), Response::Nyet);
+        translator.clear(&Clear::Buffer(1 | 2 << 4 | 2 << 11 | 1 << 15));
+        assert_eq!(complete(&mut translator, BULK, 1), Response::Stall);
+    }
+
+    #[test]
+    fn periodic_results_that_nobody_fetches_are_forgotten() {
+        let mut translator = Translator::default();
+        start(&mut translator, INTERRUPT, 1);
+        for _ in 0..STALE {
+            translator.microframe(|_, _, _, _| Some(data(3)));
+        }
+        assert_eq!(complete(&mut translator, INTERRUPT, 1), Response::Stall);
+    }
+
+    #[test]
+    fn parts_of_isochronous_data_become_one_packet() {
+        let mut translator = Translator::default();
+        for (part, byte) in [(Part::Begin, 1), (Part::Middle, 2), (Part::End, 3)] {
+            let split = Split {
+                part,
+                ..split(ISOCHRONOUS, false)
+            };
+            let packet = Packet {
+                pid: DataPid::Data0,
+                bytes: vec![byte],
+            };
+            translator.split(split, token(Pid::Out, 1), Some(&packet));
+            let mut sent = Vec::new();
+            translator.microframe(|_, _, _, packet| {
+                sent = packet
+                    .map(|packet| packet.bytes.clone())
+                    .unwrap_or_default();
+                None
+            });
+            let whole: &[u8] = if part == Part::End { &[1, 2, 3] } else { &[] };
+            assert_eq!(sent, whole);
+        }
+    }
+}

@@ -180,3 +180,19 @@ fn bytes_are_right_whatever_the_controller_does_early_or_late() {
         assert_eq!(broken(&host), []);
     }
 }
+
+#[test]
+fn what_an_interrupt_tells_of_is_in_memory() {
+    for seed in 0..64 {
+        let (mut host, _, queue) = bulk([data(false, 512)]);
+        host.bus.set_adversary(Adversary::seeded(seed));
+        let buffer = host.take(512, 32);
+        let chain = host.submit(queue, &[Td::new(Pid::In, buffer, 512)]);
+        while host.read(0x04) & 1 == 0 {
+            host.bus.step_microframe();
+        }
+        let overlay = host.word(queue.address + 24);
+        assert_eq!((host.word(chain[0] + 8) & 0xff, overlay & 0xff), (0, 0));
+        assert_eq!(host.bus.read_memory(buffer, 512), [0xd0; 512]);
+    }
+}
