@@ -466,3 +466,6 @@ impl<'h, 'i: 'h, 'p: 'i, M: Mailbox + 'h> UsbHostAllocator<'h> for Allocator<'h,
         Ok(Pipe::new(self.host, device, id, address, endpoint))
     }
 }
+
+#[cfg(test)]
+mod tests;
