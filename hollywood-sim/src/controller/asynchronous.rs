@@ -22,6 +22,8 @@ pub(super) struct Asynchronous {
     clock: u64,
     /// When the doorbell rang.
     rung: Option<u64>,
+    /// When what led to the current queue head was fetched.
+    led: u64,
     counters: NakCounters,
     /// What the controller knows of queue heads that it may hold.
     known: HashMap<u32, Known>,
@@ -79,11 +81,12 @@ impl Ehci {
         while idle < PATIENCE {
             let mut held = self.next_head()?;
             let mut head = held.head;
+            self.asynchronous.led = held.fetched;
             if head.is_head() {
                 self.complete_pass();
                 if self.registers.status & status::RECLAMATION == 0 {
                     // Once around without work: empty until the next microframe (4.8.3).
-                    self.fetch_ahead(&head)?;
+                    self.fetch_ahead(held)?;
                     return self.check_doorbell();
                 }
                 self.set_reclamation(false);
@@ -97,7 +100,7 @@ impl Ehci {
                 let what = "a mask of microframes in the asynchronous schedule (3.6.3)";
                 self.master.undefined(head.descriptor(), what);
             }
-            self.fetch_ahead(&head)?;
+            self.fetch_ahead(held)?;
             match self.visit_asynchronous(&mut head)? {
                 Visit::NoTime => {
                     // It goes on with this one in the next microframe, as it is now or as it will be then.
@@ -149,33 +152,39 @@ impl Ehci {
     fn next_head(&mut self) -> Result<Held, Stop> {
         match self.asynchronous.ahead.pop_front() {
             Some(held) => Ok(held),
-            None => self.hold(self.registers.asynchronous),
+            None => self.hold(self.registers.asynchronous, self.asynchronous.led),
         }
     }
 
-    fn hold(&mut self, address: u32) -> Result<Held, Stop> {
+    /// Fetches a queue head to which something led that was fetched at `led`.
+    ///
+    /// After the doorbell rang, what the controller finds by older links is as old: it may have been unlinked. From the head on, which always stays, all
+    /// is new.
+    fn hold(&mut self, address: u32, led: u64) -> Result<Held, Stop> {
         let head = self.master.fetch_qh(address)?;
         let queue = &mut self.asynchronous;
         queue.clock += 1;
-        let fetched = queue.clock;
+        let fetched = match queue.rung {
+            Some(rung) if led <= rung && !head.is_head() => rung,
+            _ => queue.clock,
+        };
         let words = head.words;
         queue.known.insert(address, Known { words, fetched });
         Ok(Held { head, fetched })
     }
 
     /// Fetches what follows in the ring before it is due, if that pleases the adversary.
-    fn fetch_ahead(&mut self, head: &Qh) -> Result<(), Stop> {
+    fn fetch_ahead(&mut self, current: Held) -> Result<(), Stop> {
         while self.asynchronous.ahead.len() < AHEAD && self.master.adversary.decide() {
-            let last = match self.asynchronous.ahead.back() {
-                Some(held) => held.head,
-                None => *head,
-            };
-            let next = self.master.follow(last.descriptor(), last.link())?;
+            let last = *self.asynchronous.ahead.back().unwrap_or(&current);
+            let next = self
+                .master
+                .follow(last.head.descriptor(), last.head.link())?;
             let twice = |held: &Held| held.head.address == next.address;
-            if next.address == head.address || self.asynchronous.ahead.iter().any(twice) {
+            if next.address == current.head.address || self.asynchronous.ahead.iter().any(twice) {
                 break;
             }
-            let held = self.hold(next.address)?;
+            let held = self.hold(next.address, last.fetched)?;
             self.asynchronous.ahead.push_back(held);
         }
         Ok(())
@@ -187,7 +196,9 @@ impl Ehci {
             return Ok(());
         };
         let old = |held: &Held| held.fetched <= rung;
-        if self.asynchronous.ahead.iter().any(old) || self.master.adversary.decide() {
+        // Where it goes next, it may know from before, too.
+        let leads = self.asynchronous.led <= rung;
+        if leads || self.asynchronous.ahead.iter().any(old) || self.master.adversary.decide() {
             return Ok(());
         }
         self.master.flush()?;
@@ -230,6 +241,10 @@ impl Ehci {
         let mut unlinked = std::mem::take(&mut self.asynchronous.unlinked);
         unlinked.retain(|(address, known)| {
             let now = self.master.peek::<12>(*address);
+            // One that was halted is not executed: software may end the halt, and then unlink it (4.10.3).
+            if known.words[qh::TOKEN] & token::HALTED != 0 {
+                return true;
+            }
             // Its link is software's, and nobody follows it any more.
             let same = now.is_some_and(|now| now[1..] == known.words[1..]);
             if !same {
