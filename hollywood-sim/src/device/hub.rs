@@ -150,9 +150,16 @@ impl Hub {
 
 impl Port {
     fn connect(&mut self) {
-        if self.device.is_some() && self.status & POWER != 0 {
+        let Some(device) = &self.device else {
+            return;
+        };
+        if self.status & POWER != 0 {
             self.status |= CONNECTED;
             self.changes |= CONNECTED;
+            // A low-speed device shows at once, by the line that it pulls up (11.24.2.7.1.7); high speed only in a reset.
+            if device.speed() == Speed::Low {
+                self.status |= LOW_SPEED;
+            }
         }
     }
 
@@ -407,10 +414,10 @@ mod tests {
         let mut hub = hub();
         assert_eq!(port_status(&mut hub, 2), (0, 0));
         feature(&mut hub, 3, 8, 2);
-        assert_eq!(port_status(&mut hub, 2), (0x101, 1));
+        assert_eq!(port_status(&mut hub, 2), (0x301, 1), "low speed");
         assert_eq!(hub.function.transfer_in(1, 1).unwrap(), [1 << 2]);
         feature(&mut hub, 1, 16, 2);
-        assert_eq!(port_status(&mut hub, 2), (0x101, 0));
+        assert_eq!(port_status(&mut hub, 2), (0x301, 0));
     }
 
     #[test]
@@ -418,11 +425,11 @@ mod tests {
         let mut hub = hub();
         feature(&mut hub, 3, 8, 2);
         feature(&mut hub, 3, 4, 2);
-        assert_eq!(port_status(&mut hub, 2).0, 0x111);
+        assert_eq!(port_status(&mut hub, 2).0, 0x311);
         for _ in 0..160 {
             Device::microframe(&mut hub);
         }
-        assert_eq!(port_status(&mut hub, 2), (0x303, 0x11), "low speed");
+        assert_eq!(port_status(&mut hub, 2), (0x303, 0x11));
     }
 
     #[test]
