@@ -139,7 +139,7 @@ pub enum SubmitError {
         /// Bytes of data given.
         given: usize,
     },
-    /// The packets of a batch: none, too large, or not as many bytes as the buffer has.
+    /// The packets of a batch: none, too large, or more bytes than the buffer has.
     BadPackets,
     /// The frames of the packets lie further ahead than the frame list reaches; try again when earlier ones have ended.
     TooFarAhead,

@@ -195,7 +195,9 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
     /// Sets the toggle of a bulk or interrupt pipe back to DATA0, as `CLEAR_FEATURE(ENDPOINT_HALT)`, `SET_CONFIGURATION`
     /// and `SET_INTERFACE` do in the device (USB 2.0, section 9.1.1.5).
     ///
-    /// Takes effect before the next transfer; does nothing while one is under way, whose toggles it would spoil.
+    /// Takes effect before the next transfer; does nothing while one is under way, whose toggles it would spoil. The pipe is
+    /// [busy](Ehci::is_busy) until the controller has let go of the queue head: it may have read it ahead, and would go on with
+    /// the toggle that it has read.
     pub fn reset_toggle(&mut self, id: PipeId) {
         if self.find(id).is_none() {
             return;
@@ -206,8 +208,8 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
         if pipe.stage != Stage::Open {
             pipe.toggle_due = true;
         } else if pipe.oldest.is_none() {
-            // Without an active qTD the controller only reads the overlay (section 4.10.2).
-            self.clear_toggle(id.qh);
+            pipe.toggle_due = true;
+            self.leave(id.qh, Stage::Aborting(TransferError::Cancelled));
         }
     }
 

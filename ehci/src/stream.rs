@@ -15,7 +15,7 @@ use crate::layout::FRAMES;
 use crate::memory::{Buffer, Dma};
 use crate::platform::Platform;
 use crate::registers::Registers;
-use crate::schedule::isochronous::{AHEAD, Isochronous, Outcome, Route};
+use crate::schedule::isochronous::{AHEAD, Isochronous, Outcome, PACKET_ALIGN, Route};
 use crate::transfer::Rejected;
 use core::ops::Range;
 use core::task::Waker;
@@ -77,8 +77,20 @@ impl Sizes {
             .unwrap_or_default()
     }
 
-    fn total(&self) -> usize {
-        self.get().iter().copied().map(usize::from).sum()
+    /// Returns where a packet begins in the buffer: behind the one before it, at a multiple of 32.
+    pub fn offset(&self, packet: usize) -> usize {
+        let before = self.get().iter().take(packet);
+        before
+            .map(|size| usize::from(size.next_multiple_of(PACKET_ALIGN)))
+            .sum()
+    }
+
+    /// Returns the bytes that the packets take in the buffer, from the beginning of the first to the end of the last.
+    pub fn span(&self) -> usize {
+        match self.get().split_last() {
+            Some((last, before)) => self.offset(before.len()) + usize::from(*last),
+            None => 0,
+        }
     }
 }
 
@@ -86,7 +98,7 @@ impl Sizes {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Packet {
-    /// Where it begins in the buffer: behind those before it, each as large as was asked for.
+    /// Where it begins in the buffer. See [`Sizes::offset`].
     pub offset: u16,
     /// Bytes that were moved.
     pub bytes: u16,
@@ -184,8 +196,9 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
 
     /// Queues a batch of packets behind those of the stream, or two frames from now if there are none.
     ///
-    /// The packets lie in the buffer in a row, each as large as `sizes` says, and together as large as the buffer. At high speed a
-    /// packet is all that an endpoint moves in a microframe. A batch begins with a new frame.
+    /// The packets lie in the buffer in a row, each as large as `sizes` says and each at a [multiple of 32](Sizes::offset); the
+    /// buffer has at least the [bytes](Sizes::span) that they take. At high speed a packet is all that an endpoint moves in a
+    /// microframe. A batch begins with a new frame.
     ///
     /// # Errors
     ///
@@ -223,10 +236,13 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
             route,
         } = frames;
         let mut frame = first;
-        let (mut number, mut bus) = (0, buffer.bus_address());
+        let mut number = 0;
         let per_frame = route.packets_per_frame().max(1) as usize;
         for chunk in sizes.get().chunks(per_frame) {
             let last = number + chunk.len() == sizes.get().len();
+            let bus = buffer
+                .bus_address()
+                .wrapping_add(sizes.offset(number) as u32);
             // Enough descriptors are free: this was looked at before.
             self.streams.schedule.append(
                 &self.memory,
@@ -239,7 +255,6 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
                 last,
             );
             number += chunk.len();
-            bus = bus.wrapping_add(chunk.iter().copied().map(u32::from).sum());
             frame = frame.wrapping_add(period);
         }
         if let Some(stream) = self.streams.streams.get_mut(usize::from(id.index)) {
@@ -392,7 +407,7 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
         let largest = endpoint.packet_bytes() * u32::from(endpoint.transactions());
         let too_large = |&size: &u16| u32::from(size) > largest;
         let empty = sizes.get().is_empty() || buffer.size() == 0;
-        if empty || sizes.get().iter().any(too_large) || sizes.total() != buffer.size() {
+        if empty || sizes.get().iter().any(too_large) || sizes.span() > buffer.size() {
             return Err(SubmitError::BadPackets);
         }
         let count = (sizes.get().len() as u32).div_ceil(route.packets_per_frame().max(1));
@@ -468,11 +483,9 @@ fn collect<B, M: crate::memory::Coherent>(
     moved: &mut u64,
 ) {
     let sizes = entry.sizes;
-    let mut offset = 0;
-    for (packet, size) in entry.packets.iter_mut().zip(sizes.get()) {
-        packet.offset = offset;
+    for (number, packet) in entry.packets.iter_mut().enumerate() {
         // Eight packets of 3072 bytes at most.
-        offset = offset.wrapping_add(*size);
+        packet.offset = sizes.offset(number) as u16;
     }
     schedule.collect(memory, index, sizes.get(), |number, bytes, outcome| {
         let Some(packet) = entry.packets.get_mut(usize::from(number)) else {

@@ -16,6 +16,8 @@ const OVER: u32 = 2;
 /// Frames for which descriptors may be written ahead.
 pub const AHEAD: u32 = FRAMES as u32 - 8;
 const PAGE: u32 = 4096;
+/// Packets begin at multiples of this: Hollywood ignores the lower bits of the addresses of data (hardware notes, section 2.3).
+pub const PACKET_ALIGN: u16 = 32;
 /// Bytes that one start-split carries (USB 2.0, section 11.18.1).
 pub const SPLIT_BYTES: u32 = 188;
 
@@ -131,8 +133,8 @@ impl Isochronous {
 
     /// Writes one frame's packets of a batch, and lets the frame lead to them.
     ///
-    /// `sizes` are those of the packets from number `first` of the batch on, which lie in a row at `bus`; at most as many as the
-    /// route has in a frame. `last` asks for an interrupt. Returns false, having changed nothing, when no descriptor is free.
+    /// `sizes` are those of the packets from number `first` of the batch on, which lie in a row at `bus`, each at a multiple of
+    /// [`PACKET_ALIGN`]; at most as many as the route has in a frame. `last` asks for an interrupt. Returns false, having changed nothing, when no descriptor is free.
     #[expect(clippy::too_many_arguments, reason = "one place writes, one calls")]
     pub fn append<M: Coherent>(
         &mut self,
@@ -331,7 +333,7 @@ fn write_itd<M: Coherent>(
         slot.set_active(true);
         let microframe = microframe(start_mask, number as u8);
         memory.store_itd(itd, itd::SLOTS + 4 * microframe, slot.0);
-        at += u32::from(size);
+        at += u32::from(size.next_multiple_of(PACKET_ALIGN));
     }
 }
 
@@ -485,7 +487,7 @@ mod tests {
         assert_eq!(route.packets_per_frame(), 2);
         assert!(pool.append(&memory, route, 0, 7, 0, 0x1000, &[100, 50], false));
         let slots: [u32; 8] = words(&memory, Itd(0), itd::SLOTS);
-        assert_eq!(slots, [0, 0x8064_0000, 0, 0, 0, 0x8032_0064, 0, 0]);
+        assert_eq!(slots, [0, 0x8064_0000, 0, 0, 0, 0x8032_0080, 0, 0]);
     }
 
     #[test]

@@ -9,7 +9,6 @@ use std::rc::Rc;
 pub const BASE: u32 = 0x1234_5000;
 const POISON: u8 = 0xdd;
 
-#[derive(Debug)]
 pub struct Ram {
     bytes: RefCell<Vec<u8>>,
     /// Start and length of what is allocated, in units of bytes from the base.
@@ -20,6 +19,12 @@ pub struct Ram {
     pub pages: Cell<bool>,
     /// Bytes that data buffers may take together.
     pub limit: Cell<usize>,
+}
+
+impl std::fmt::Debug for Ram {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Ram({} allocations)", self.allocations())
+    }
 }
 
 impl Ram {

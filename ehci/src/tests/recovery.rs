@@ -51,6 +51,11 @@ fn a_stalled_bulk_endpoint_works_after_its_halt_and_toggle_were_cleared() {
         Ok(())
     );
     rig.ehci.reset_toggle(input);
+    assert!(
+        rig.ehci.is_busy(input),
+        "the controller may hold the old one"
+    );
+    rig.settle();
     shared.borrow_mut().source.push_back(vec![7; 5]);
     assert_eq!(rig.bulk_in(input, 512), (Ok(()), vec![7; 5]));
 }

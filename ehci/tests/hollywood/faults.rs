@@ -1,0 +1,356 @@
+//! Everything that can go wrong, at every moment: a session ends with success or a typed error within a bound; nothing is left
+//! behind; and afterwards the stick works.
+//!
+//! `EHCI_EXHAUSTIVE=1` tries every event at every microframe of the short session, instead of some of them; in a release build
+//! that takes minutes. `EHCI_SEEDED_RUNS` sets the number of long sessions (100000 for the whole campaign), `EHCI_SEED` the
+//! first seed.
+
+use super::session::{self, Device, Failure};
+use super::wii::{Driver, Wii, on_a_wii};
+use ehci::{PortChange, State, TransferError};
+use hollywood_sim::controller::{Doorbell, Faults};
+use hollywood_sim::device::disk::Disk;
+use hollywood_sim::device::{Fault, Faulty, Function, MassStorage, Peripheral};
+use hollywood_sim::{POISON, Random};
+use std::cell::RefCell;
+use std::env;
+use std::rc::Rc;
+
+type Stick = Rc<RefCell<Faulty<Peripheral<MassStorage>>>>;
+
+const BLOCKS: usize = 64;
+
+fn contents() -> Vec<u8> {
+    (0..BLOCKS * 512)
+        .map(|at| (at / 512 * 7 + at * 13) as u8)
+        .collect()
+}
+
+fn stick() -> Peripheral<MassStorage> {
+    MassStorage::new([Disk::of(512, contents())]).plug()
+}
+
+fn shared(device: Faulty<Peripheral<MassStorage>>) -> Stick {
+    Rc::new(RefCell::new(device))
+}
+
+/// Waits for a device that was just plugged in.
+fn attached(wii: &Wii<'_>, ehci: &mut Driver<'_>) -> Result<(), Failure> {
+    match session::port_event(wii, ehci, 0, 300) {
+        Some(PortChange::Attached) => Ok(()),
+        Some(other) => Err(Failure::Port(other)),
+        None => Err(Failure::NoDevice),
+    }
+}
+
+/// Enumerates the stick, reads, writes and reads back.
+fn short_session(wii: &Wii<'_>, ehci: &mut Driver<'_>, fill: u8) -> Result<(), Failure> {
+    // As hosts do: a device that did not hear that its address had been accepted gets another chance.
+    let enumerated = Device::enumerate(wii, ehci, 0);
+    let mut device = enumerated.or_else(|_| Device::enumerate(wii, ehci, 0))?;
+    let result = (|| {
+        device.make_ready(wii, ehci)?;
+        if device.read(wii, ehci, 7, 4)? != contents()[7 * 512..11 * 512] {
+            return Err(Failure::Differs);
+        }
+        device.write(wii, ehci, 20, &[fill; 1024])?;
+        if device.read(wii, ehci, 20, 2)? != [fill; 1024] {
+            return Err(Failure::Differs);
+        }
+        Ok(())
+    })();
+    device.close(ehci);
+    result
+}
+
+/// Nothing goes wrong any more: the stick must work, whatever happened to it, or the next one in its place.
+fn works_again(wii: &Wii<'_>, ehci: &mut Driver<'_>, stick: &Stick, what: &str) {
+    wii.controller.set_faults(Faults::default());
+    stick.borrow_mut().behave();
+    if ehci.state() != State::Running {
+        ehci.start()
+            .unwrap_or_else(|error| panic!("{what}: {error}"));
+    }
+    wii.controller.set_over_current(0, false);
+    // Out and in again, since it may be out already.
+    wii.controller.unplug(0);
+    for _ in 0..80 {
+        wii.step(ehci);
+    }
+    while ehci.take_port_event().is_some() {}
+    wii.controller.plug(0, stick.clone());
+    assert_eq!(attached(wii, ehci), Ok(()), "{what}, afterwards");
+    assert_eq!(short_session(wii, ehci, 0x99), Ok(()), "{what}, afterwards");
+    wii.settle(ehci);
+}
+
+/// What happens to the machine at a microframe.
+#[derive(Clone, Copy, Debug)]
+enum Event {
+    Halt,
+    Unplug,
+    OverCurrent,
+    Disable,
+    SilentDoorbells,
+    DeadDoorbells,
+    LostInterrupts,
+    DataBufferError,
+    DataBufferErrors,
+}
+
+const EVENTS: [Event; 9] = [
+    Event::Halt,
+    Event::Unplug,
+    Event::OverCurrent,
+    Event::Disable,
+    Event::SilentDoorbells,
+    Event::DeadDoorbells,
+    Event::LostInterrupts,
+    Event::DataBufferError,
+    Event::DataBufferErrors,
+];
+
+impl Event {
+    fn happen(self, wii: &Wii<'_>) {
+        let none = Faults::default();
+        let faults = match self {
+            Self::Halt => Faults {
+                halts_at: Some(wii.controller.microframe() + 1),
+                ..none
+            },
+            Self::Unplug => {
+                wii.controller.unplug(0);
+                return;
+            }
+            Self::OverCurrent => {
+                wii.controller.set_over_current(0, true);
+                return;
+            }
+            Self::Disable => {
+                wii.controller.disable_port(0);
+                return;
+            }
+            Self::SilentDoorbells => Faults {
+                doorbell: Doorbell::Silent,
+                ..none
+            },
+            Self::DeadDoorbells => Faults {
+                doorbell: Doorbell::Dead,
+                ..none
+            },
+            Self::LostInterrupts => Faults {
+                lost_interrupts: 1000,
+                ..none
+            },
+            Self::DataBufferError => Faults {
+                data_buffer_errors: 1,
+                ..none
+            },
+            Self::DataBufferErrors => Faults {
+                data_buffer_errors: 1000,
+                ..none
+            },
+        };
+        wii.controller.set_faults(faults);
+    }
+
+    /// Those that the driver gets over by itself.
+    fn is_harmless(self) -> bool {
+        matches!(
+            self,
+            Self::SilentDoorbells
+                | Self::DeadDoorbells
+                | Self::LostInterrupts
+                | Self::DataBufferError
+        )
+    }
+}
+
+/// Runs the short session with an event at one of its microframes; returns how many it had.
+fn disturbed(event: Option<(Event, u64)>, seed: u64) -> u64 {
+    on_a_wii(128, seed, |wii, mut ehci| {
+        let stick = shared(Faulty::once(stick(), u64::MAX, Fault::Nak));
+        wii.controller.plug(0, stick.clone());
+        let begin = wii.controller.microframe();
+        if let Some((event, at)) = event {
+            wii.at(begin + at, move |wii| event.happen(wii));
+        }
+        let result = attached(wii, &mut ehci).and_then(|()| short_session(wii, &mut ehci, 0x77));
+        let length = wii.controller.microframe() - begin;
+        let what = format!("{event:?}");
+        match event {
+            None => assert_eq!(result, Ok(())),
+            Some((event, _)) if event.is_harmless() => assert_eq!(result, Ok(()), "{what}"),
+            Some(_) => assert_ne!(result, Err(Failure::Differs), "{what}"),
+        }
+        works_again(wii, &mut ehci, &stick, &what);
+        length
+    })
+}
+
+#[test]
+fn whatever_happens_to_the_controller_or_its_port_at_any_microframe_ends_well() {
+    let length = disturbed(None, 0);
+    let exhaustive = env::var_os("EHCI_EXHAUSTIVE").is_some();
+    for event in EVENTS {
+        for at in 0..length {
+            // The first 160 ms are debouncing and reset, in which little happens.
+            let chosen = if at < length - 150 {
+                at % 97 == 5
+            } else {
+                at % 7 == 3
+            };
+            if exhaustive || chosen {
+                disturbed(Some((event, at)), at);
+            }
+        }
+    }
+}
+
+#[test]
+fn every_fault_at_every_transaction_ends_well() {
+    let run = |fault: Option<(Fault, u64)>, seed| {
+        on_a_wii(128, seed, |wii, mut ehci| {
+            let (kind, at) = fault.unwrap_or((Fault::Nak, u64::MAX));
+            let stick = shared(Faulty::once(self::stick(), at, kind));
+            wii.controller.plug(0, stick.clone());
+            let result =
+                attached(wii, &mut ehci).and_then(|()| short_session(wii, &mut ehci, 0x77));
+            let seen = stick.borrow().seen;
+            let what = format!("{fault:?}");
+            match fault {
+                None => assert_eq!(result, Ok(())),
+                // The packet comes again when the next one is asked for, and may be too long.
+                Some((Fault::LostAcknowledge, _))
+                    if result == Err(Failure::Transfer(TransferError::Babble)) => {}
+                Some((fault, _)) if Fault::HARMLESS.contains(&fault) => {
+                    assert_eq!(result, Ok(()), "{what}");
+                }
+                Some(_) => assert_ne!(result, Err(Failure::Differs), "{what}"),
+            }
+            let next = if kind == Fault::Gone {
+                shared(Faulty::once(self::stick(), u64::MAX, Fault::Nak))
+            } else {
+                stick
+            };
+            works_again(wii, &mut ehci, &next, &what);
+            seen
+        })
+    };
+    let total = run(None, 0);
+    assert!(total > 30, "{total}");
+    for fault in Fault::ALL {
+        for at in 0..total {
+            run(Some((fault, at)), at);
+        }
+    }
+}
+
+/// A device that never does what it should for long: faults one transaction in a few, and events in between.
+fn long_session(seed: u64) -> Tally {
+    on_a_wii(128, seed, |wii, mut ehci| {
+        let mut random = Random::new(seed);
+        let harmless = random.below(2) == 0;
+        let faults = if harmless {
+            Fault::HARMLESS.to_vec()
+        } else {
+            Fault::ALL.to_vec()
+        };
+        let one_in = 8 << random.below(5);
+        let stick = shared(Faulty::seeded(stick(), seed, one_in, faults));
+        wii.controller.plug(0, stick.clone());
+        let mut expected = contents();
+        let mut tally = Tally::default();
+        let mut device = attached(wii, &mut ehci)
+            .and_then(|()| Device::enumerate(wii, &mut ehci, 0))
+            .ok();
+        for round in 0..12u8 {
+            if random.below(16) == 0 && !harmless {
+                EVENTS[random.below(EVENTS.len() as u32) as usize].happen(wii);
+            }
+            let Some(this) = &mut device else {
+                break;
+            };
+            let first = random.below(BLOCKS as u32 - 16);
+            let count = 1 + random.below(15) as usize;
+            let range = first as usize * 512..(first as usize + count) * 512;
+            let result = if random.below(2) == 0 {
+                let read = this.read(wii, &mut ehci, first, count as u16);
+                read.map(|bytes| {
+                    assert_eq!(bytes, expected[range], "seed {seed}: stale or wrong bytes");
+                })
+            } else {
+                // Not what the memory holds where nobody wrote.
+                let fill = match round ^ seed as u8 {
+                    POISON => 0,
+                    other => other,
+                };
+                let data = vec![fill; count * 512];
+                let written = this.write(wii, &mut ehci, first, &data);
+                match written {
+                    Ok(()) => expected[range].copy_from_slice(&data),
+                    // How much of it arrived is not known.
+                    Err(_) => expected.clone_from(&medium(&stick)),
+                }
+                written
+            };
+            match result {
+                Ok(()) => tally.good += 1,
+                Err(failure) => {
+                    tally.failed += 1;
+                    // A packet that was not acknowledged comes again, and may be too long for what is asked next.
+                    let known = matches!(
+                        failure,
+                        Failure::Transfer(TransferError::Transaction | TransferError::Babble)
+                            | Failure::Nonsense("the command failed")
+                    );
+                    assert!(!harmless || known, "seed {seed}: {failure:?}");
+                    if this.recover(wii, &mut ehci).is_err() {
+                        device.take().unwrap().close(&mut ehci);
+                        device = Device::enumerate(wii, &mut ehci, 0).ok();
+                    }
+                }
+            }
+        }
+        if let Some(device) = device {
+            device.close(&mut ehci);
+        }
+        let next = shared(Faulty::once(self::stick(), u64::MAX, Fault::Nak));
+        works_again(wii, &mut ehci, &next, &format!("seed {seed}"));
+        tally
+    })
+}
+
+/// What is on the disk.
+fn medium(stick: &Stick) -> Vec<u8> {
+    let mut bytes = vec![0; BLOCKS * 512];
+    let mut stick = stick.borrow_mut();
+    let disk = &mut stick.device.function.disks[0];
+    disk.read(0, &mut bytes).unwrap();
+    bytes
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Tally {
+    good: u64,
+    failed: u64,
+}
+
+#[test]
+fn long_sessions_under_random_faults_end_well() {
+    let number = |name: &str, default: u64| {
+        env::var(name).map_or(default, |text| text.parse().expect("a number"))
+    };
+    let first = number("EHCI_SEED", 1);
+    let mut total = Tally::default();
+    for seed in first..first + number("EHCI_SEEDED_RUNS", 300) {
+        let tally = long_session(seed);
+        total.good += tally.good;
+        total.failed += tally.failed;
+        if seed % 1000 == 0 {
+            println!("seed {seed}: {total:?}");
+        }
+    }
+    println!("{total:?}");
+    assert!(total.good != 0 && total.failed != 0, "{total:?}");
+}
