@@ -47,6 +47,7 @@ mod tests {
             "a_doorbell_may_never_be_answered",
             "a_high_speed_device_behind_a_hub_needs_no_splits",
             "a_hub_tells_what_changed_at_its_ports",
+            "a_queue_head_can_be_taken_out_whatever_is_decided",
             "bytes_are_right_whatever_the_controller_does_early_or_late",
             "what_is_no_register_is_reported",
         ];

@@ -196,3 +196,32 @@ fn what_an_interrupt_tells_of_is_in_memory() {
         assert_eq!(host.bus.read_memory(buffer, 512), [0xd0; 512]);
     }
 }
+
+#[test]
+fn a_queue_head_can_be_taken_out_whatever_is_decided() {
+    let mut late = 0;
+    for seed in 0..128 {
+        let (mut host, device, queue) = bulk([data(false, 512)]);
+        let buffer = host.take(512, 32);
+        let chain = host.submit(queue, &[Td::new(Pid::In, buffer, 512)]);
+        host.bus.set_adversary(Adversary::seeded(seed));
+        host.bus.step_microframe();
+        host.unlink(queue);
+        host.ring_doorbell();
+        host.bus.step_microframe();
+        late += u32::from(host.read(0x04) & 0x20 == 0);
+        assert!(host.until(20, |host| host.read(0x04) & 0x20 != 0));
+        let asked = device.borrow().asked.len();
+        host.set_words(queue.address, &[0; 12]);
+        host.bus.advance_us(1000);
+        assert_eq!(device.borrow().asked.len(), asked, "let go");
+        assert_eq!(
+            host.word(chain[0] + 8) & 0xff,
+            0,
+            "and done, for it was begun"
+        );
+        assert_eq!(host.bus.read_memory(buffer, 512), [0xd0; 512]);
+        assert_eq!(broken(&host), []);
+    }
+    assert!(late > 10, "{late} late answers");
+}
