@@ -76,8 +76,8 @@ impl Bench<'_> {
 /// A tool is missing, something could not be measured, or nothing has such a name.
 pub fn run(workspace: &Workspace, only: &str, report: Option<&Path>, record: bool) -> Result<bool> {
     ensure!(
-        !record || only.is_empty(),
-        "the book takes a whole run, not a part of it"
+        !record || only.is_empty() || FAMILIES.iter().any(|family| family.name == only),
+        "the book takes whole families, not a part of one"
     );
     let plots = workspace.target("bench");
     fs::create_dir_all(&plots).with_context(|| format!("cannot make {}", plots.display()))?;

@@ -1,5 +1,6 @@
 //! The measured results: figures that `cargo xtask bench --record` leaves beside the chapters, and the tables that are made of them.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -68,14 +69,21 @@ fn fill(text: &str, recorded: &Value) -> Result<String> {
     Ok(filled + rest)
 }
 
-fn conditions(conditions: &Value) -> Result<String> {
-    let conditions = conditions.as_object().context("no conditions")?;
-    let rows = conditions.iter().map(|(name, value)| {
-        let value = value.as_str().unwrap_or_default();
-        format!("| {} | {value} |\n", name.replace('_', " "))
+fn conditions(families: &Value) -> Result<String> {
+    let families = families.as_object().context("no conditions")?;
+    let rows = families.iter().map(|(family, conditions)| {
+        let text = |key: &str| conditions[key].as_str().unwrap_or_default();
+        format!(
+            "| `{family}` | {} | {} | {} | {} | {} |\n",
+            text("date"),
+            text("commit"),
+            text("compiler"),
+            text("processors"),
+            text("beyond")
+        )
     });
     Ok(format!(
-        "\n| | |\n|---|---|\n{}\n",
+        "\n| family | date | commit | compiler | processors | beyond their limits |\n|---|---|---|---|---|---|\n{}\n",
         rows.collect::<String>()
     ))
 }
@@ -110,7 +118,8 @@ fn table(figures: &Value, prefix: &str) -> Result<String> {
     ))
 }
 
-/// Records a run: figures, pictures, and the tables of the chapter. `beyond` names the figures that do not keep to their limits.
+/// Records a run: figures, pictures, and the tables of the chapter. What is there of other families stays. `beyond` names the
+/// figures that do not keep to their limits.
 ///
 /// # Errors
 /// A file cannot be written.
@@ -121,29 +130,55 @@ pub fn record(
     plots: &Path,
 ) -> Result<()> {
     let root = &workspace.root;
-    let mut conditions = present_conditions(workspace)?;
-    conditions["beyond_their_limits"] = match beyond {
-        [] => "none".into(),
-        names => names.join(", ").into(),
-    };
-    let recorded = json!({ CONDITIONS: conditions, "figures": figures });
+    let present = present_conditions(workspace)?;
+    let mut recorded = recorded(root).unwrap_or_else(|_| json!({ CONDITIONS: {}, "figures": {} }));
+    let families: BTreeSet<&str> = figures.keys().map(|name| family(name)).collect();
+    let kept = recorded["figures"].as_object_mut().context("no figures")?;
+    kept.retain(|name, _| !families.contains(family(name)));
+    kept.extend(figures.clone());
+    for name in &families {
+        let own: Vec<&str> = beyond
+            .iter()
+            .copied()
+            .filter(|figure| family(figure) == *name)
+            .collect();
+        recorded[CONDITIONS][*name] = present.clone();
+        recorded[CONDITIONS][*name]["beyond"] = match own.as_slice() {
+            [] => "none".into(),
+            own => own.join(", ").into(),
+        };
+    }
     fs::write(
         root.join(FILE),
         serde_json::to_string_pretty(&recorded)? + "\n",
     )?;
+
     let pictures = root.join(PLOTS);
-    if pictures.exists() {
-        fs::remove_dir_all(&pictures)?;
-    }
     fs::create_dir_all(&pictures)?;
+    // A plot's name begins with its family's, too.
+    let of_these = |path: &Path| {
+        let name = path.file_stem().unwrap_or_default().to_string_lossy();
+        families.contains(name.split('-').next().unwrap_or_default())
+    };
+    for entry in fs::read_dir(&pictures)? {
+        let path = entry?.path();
+        if of_these(&path) {
+            fs::remove_file(path)?;
+        }
+    }
     for entry in fs::read_dir(plots)? {
         let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "svg") {
+        if of_these(&path) {
             fs::copy(&path, pictures.join(path.file_name().unwrap_or_default()))?;
         }
     }
     println!("recorded in {CHAPTERS}");
     refill(root)
+}
+
+/// The part of a figure's name before its first dot.
+fn family(name: &str) -> &str {
+    name.split('.').next().unwrap_or_default()
 }
 
 /// Makes the tables of the chapter anew, from what is recorded.
@@ -241,7 +276,7 @@ mod tests {
     fn tree() -> (tempfile::TempDir, Workspace) {
         let tree = tempfile::tempdir().unwrap();
         fs::create_dir_all(tree.path().join(CHAPTERS)).unwrap();
-        let recorded = json!({ "conditions": { "date": "today" }, "figures": figures() });
+        let recorded = json!({ "conditions": { "a": { "date": "today" } }, "figures": figures() });
         fs::write(tree.path().join(FILE), recorded.to_string()).unwrap();
         let root = tree.path().to_owned();
         (tree, Workspace { root })
@@ -258,7 +293,7 @@ mod tests {
             ),
             "{text}"
         );
-        assert!(text.contains("| date | today |") && !text.contains("`b`"));
+        assert!(text.contains("| `a` | today |") && !text.contains("`b`"));
         let page = |text: String| Page {
             path: "p.md".into(),
             text,
