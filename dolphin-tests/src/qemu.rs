@@ -100,7 +100,6 @@ pub(crate) fn command(
         .args(["-device", "i8042", "-device", "pvpanic-pci"])
         .args(["-object", "memory-backend-memfd,id=mem2,size=64M,share=on"])
         .args(["-device", "ivshmem-plain,memdev=mem2"])
-        .args(["-device", "usb-ehci,id=ehci"])
         .args(["-device".into(), loader(&run.program.dol, DOL)])
         .args(["-device".into(), loader(&arguments, ARGUMENTS)])
         .args([
@@ -119,6 +118,15 @@ pub(crate) fn command(
                 "guest_errors"
             },
         ]);
+    if run.companions {
+        command.args(["-device", "ich9-usb-ehci1,id=ehci,addr=0xc"]);
+        for first in [0, 3] {
+            let companion = format!("pci-ohci,masterbus=ehci.0,firstport={first},num-ports=3");
+            command.args(["-device", &companion]);
+        }
+    } else {
+        command.args(["-device", "usb-ehci,id=ehci"]);
+    }
     for (index, stick) in run.sticks.iter().enumerate() {
         // Not `-drive`, which would vanish together with a stick that is pulled.
         let read_only = if stick.read_only { "on" } else { "off" };

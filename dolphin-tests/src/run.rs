@@ -48,6 +48,7 @@ pub struct Run {
     pub(crate) gecko: bool,
     pub(crate) reader: bool,
     pub(crate) audit: bool,
+    pub(crate) companions: bool,
     pub(crate) model_cache: bool,
     pub(crate) count: bool,
     pub(crate) qemu_arguments: Vec<OsString>,
@@ -69,6 +70,7 @@ impl Run {
             gecko: false,
             reader: true,
             audit: false,
+            companions: false,
             model_cache: false,
             count: false,
             qemu_arguments: Vec::new(),
@@ -158,6 +160,13 @@ impl Run {
     /// then makes the run fail.
     pub fn audit_dma(mut self) -> Self {
         self.audit = true;
+        self
+    }
+
+    /// Gives QEMU's EHCI controller companions, as Hollywood's has: devices that are not high speed can be plugged in then, and
+    /// are theirs.
+    pub fn companions(mut self) -> Self {
+        self.companions = true;
         self
     }
 

@@ -30,12 +30,15 @@ enum Verdict {
 struct Scenario {
     name: &'static str,
     faults: &'static [Fault],
+    /// The firmware may write to it.
+    writes: bool,
     /// Changes to the stick before it is plugged in.
     changes: fn(&mut MassStorage),
     verdict: Verdict,
 }
 
 const READ: u8 = 0x28;
+const WRITE: u8 = 0x2A;
 const INQUIRY: u8 = 0x12;
 const READ_CAPACITY: u8 = 0x25;
 const TEST_UNIT_READY: u8 = 0x00;
@@ -79,8 +82,16 @@ const fn faulty(name: &'static str, faults: &'static [Fault], verdict: Verdict) 
     Scenario {
         name,
         faults,
+        writes: false,
         changes: unchanged,
         verdict,
+    }
+}
+
+const fn writing(name: &'static str, faults: &'static [Fault], verdict: Verdict) -> Scenario {
+    Scenario {
+        writes: true,
+        ..faulty(name, faults, verdict)
     }
 }
 
@@ -88,6 +99,7 @@ const fn changed(name: &'static str, changes: fn(&mut MassStorage), verdict: Ver
     Scenario {
         name,
         faults: &[],
+        writes: false,
         changes,
         verdict,
     }
@@ -292,11 +304,6 @@ const SCENARIOS: &[Scenario] = &[
         Error("did not answer in time"),
     ),
     faulty(
-        "silent-status",
-        &[from_then_on(At::Status(READ), Effect::Silence)],
-        Error("did not answer in time"),
-    ),
-    faulty(
         "silent-descriptors",
         &[always(At::Request(GET_DESCRIPTOR), Effect::Silence)],
         Error("does not say what it is"),
@@ -325,6 +332,41 @@ const SCENARIOS: &[Scenario] = &[
     faulty(
         "vanish-at-ready",
         &[once(At::Command(TEST_UNIT_READY), Effect::Vanish)],
+        Error("unplugged"),
+    ),
+    // While it is written to.
+    writing("write-well-behaved", &[], Recovered),
+    writing(
+        "write-stall-command-once",
+        &[once(At::Command(WRITE), Effect::Stall)],
+        Recovered,
+    ),
+    writing(
+        "write-stall-status-once",
+        &[once(At::Status(WRITE), Effect::Stall)],
+        Recovered,
+    ),
+    writing(
+        "write-fail-data",
+        &[from_then_on(At::Data(WRITE), Effect::Fail)],
+        Error("transmission errors"),
+    ),
+    writing(
+        "write-wrong-tag",
+        &[from_then_on(
+            At::Status(WRITE),
+            Effect::Change(|status| status[4] ^= 0xFF),
+        )],
+        Error("wrong command status"),
+    ),
+    writing(
+        "write-vanish-at-data",
+        &[once(At::Data(WRITE), Effect::Vanish)],
+        Error("unplugged"),
+    ),
+    writing(
+        "write-vanish-at-status",
+        &[once(At::Status(WRITE), Effect::Vanish)],
         Error("unplugged"),
     ),
     // Lies in descriptors.
@@ -454,6 +496,7 @@ impl Scenario {
         next().write(file.path())?;
         let (faults, changes) = (self.faults, self.changes);
         let run = Run::new(Emulator::Qemu, tools.program("boot")?)
+            .argument(if self.writes { "" } else { "read-only" })
             .device(move || {
                 let mut stick = MassStorage::new([Disk::of(512, IMAGE.clone())]);
                 changes(&mut stick);
@@ -531,7 +574,7 @@ impl Scenario {
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // Most of the time they wait for a stick that says nothing.
-    arguments.test_threads.get_or_insert(8);
+    arguments.test_threads.get_or_insert(4);
     // Made before a guest runs that would not wait for it.
     LazyLock::force(&IMAGE);
     let trials = SCENARIOS

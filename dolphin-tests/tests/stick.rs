@@ -4,9 +4,10 @@
 mod common;
 
 use common::sticks::{bounce, events, files_of, image, read_files, tools, varied};
-use dolphin_tests::{Emulator, Outcome, Run, StickImage};
+use dolphin_tests::{Emulator, Outcome, Run, StickImage, noise};
 use object::{Object, ObjectSymbol};
 use sha2::{Digest, Sha256};
+use std::time::Duration;
 use tempfile::NamedTempFile;
 use wiistick::report::{ControllerKind, Event, VolumeKind};
 
@@ -167,4 +168,171 @@ fn without_bouncing_the_same_run_fails() {
     assert!(read_files(&outcome).is_empty(), "{outcome}");
     let audit = outcome.audit.as_ref().unwrap();
     assert!(audit.outside_mem2 > 0, "{outcome}");
+}
+
+/// Enumeration, and every byte of a file that is as large as all of MEM2.
+#[test]
+fn sixty_four_mib_arrive() {
+    let stick = StickImage::new(32, 72).file("BIG.BIN", noise("64 MiB", 64 << 20));
+    let image = image(&stick);
+    let outcome = boot(&image);
+    assert_eq!(read_files(&outcome), files_of(&stick), "{outcome}");
+    let audit = outcome.audit.as_ref().unwrap();
+    assert!(audit.bytes >= 64 << 20 && audit.outside_mem2 == 0);
+}
+
+/// Two sticks at once: the job works on one while it works on the other.
+#[test]
+fn two_sticks_are_read_at_the_same_time() {
+    let sticks = ["left", "right"].map(|name| {
+        StickImage::new(16, 24)
+            .file(&format!("{name}.bin"), noise(name, 6_000_000))
+            .file(&format!("{name} too.bin"), noise("too", 1_000_000))
+    });
+    let images = [0, 1].map(|index: usize| image(&sticks[index]));
+    let tools = tools();
+    let outcome = images
+        .iter()
+        .fold(
+            Run::new(Emulator::Qemu, tools.program("boot").unwrap())
+                .argument("read-only")
+                .audit_dma(),
+            |run, image| run.read_only_stick(image.path()),
+        )
+        .success(&tools)
+        .unwrap_or_else(|failure| panic!("{failure}"));
+    let mut expected = files_of(&sticks[0]);
+    expected.extend(files_of(&sticks[1]));
+    assert_eq!(read_files(&outcome), expected, "{outcome}");
+    // A job that took one after the other would meet the second stick when it is done with the first.
+    let all = events(&outcome);
+    let done = all
+        .iter()
+        .position(|event| matches!(event, Event::StickDone { .. }));
+    let met = all
+        .iter()
+        .rposition(|event| matches!(event, Event::Volume { .. }));
+    assert!(met < done, "{outcome}");
+}
+
+/// A full-speed hub is nothing for EHCI: its port goes to the companion, a message says so, and the stick beside it works.
+#[test]
+fn a_full_speed_hub_is_left_to_the_companion() {
+    let stick = varied(16);
+    let image = image(&stick);
+    let tools = tools();
+    let outcome = Run::new(Emulator::Qemu, tools.program("boot").unwrap())
+        .argument("read-only")
+        .companions()
+        .qemu_arguments(["-device", "usb-hub,bus=ehci.0,port=2"])
+        .read_only_stick(image.path())
+        .audit_dma()
+        .success(&tools)
+        .unwrap_or_else(|failure| panic!("{failure}"));
+    let told = "port 1: a Full-speed device was handed to the companion controller; left alone";
+    let mut messages = outcome.frames.iter().map(|frame| &frame.message);
+    assert!(messages.any(|message| message == told), "{outcome}");
+    assert_eq!(read_files(&outcome), files_of(&stick));
+}
+
+/// A stick is pulled while it is read, and another one plugged in: the first ends in an error, the second is read.
+#[test]
+fn a_stick_that_is_pulled_in_the_middle_makes_room_for_another() {
+    let first = StickImage::new(32, 72).file("BIG.BIN", noise("pulled", 60 << 20));
+    let second = varied(16);
+    let images = [image(&first), image(&second)];
+    let tools = tools();
+    let run = Run::new(Emulator::Qemu, tools.program("boot").unwrap())
+        .argument("read-only")
+        .read_only_stick(images[0].path())
+        .later_stick(images[1].path())
+        .audit_dma()
+        // What the controller's model says of a queue whose device is gone.
+        .tolerate("no device attached to queue")
+        .time_limit(Duration::from_secs(60));
+    let mut machine = run.start(&tools).unwrap();
+    while let Some(frame) = machine.next_frame().unwrap() {
+        if matches!(frame.event(), Some(Event::Progress { bytes, .. }) if bytes > 0) {
+            break;
+        }
+    }
+    machine.unplug(0).unwrap();
+    machine.plug(1).unwrap();
+    let outcome = machine.to_end().unwrap();
+    let errors: Vec<_> = events(&outcome)
+        .into_iter()
+        .filter_map(|event| match event {
+            Event::Error { message, .. } => Some(message),
+            _ => None,
+        })
+        .collect();
+    assert!(
+        errors.iter().any(|error| error.contains("unplugged")),
+        "{outcome}"
+    );
+    assert_eq!(
+        outcome.reasons(),
+        ["the guest ended with status 1"],
+        "{outcome}"
+    );
+    let read = read_files(&outcome);
+    let missing: Vec<_> = files_of(&second)
+        .into_iter()
+        .filter(|(path, file)| read.get(path) != Some(file))
+        .collect();
+    assert_eq!(missing, [], "{outcome}");
+    let bounce = bounce(&outcome);
+    assert_eq!((bounce.live, bounce.quarantined), (0, 0));
+}
+
+/// A medium error comes up as sense data, with the file and the block; the other files arrive.
+#[test]
+fn an_io_error_of_the_medium_is_told_with_its_sense_data() {
+    let damaged = noise("damaged", 300_000);
+    let stick = StickImage::new(16, 24)
+        .file("before.bin", noise("before", 50_000))
+        .file("damaged.bin", damaged.clone())
+        .file("after.bin", noise("after", 50_000));
+    let image = image(&stick);
+    let bytes = std::fs::read(image.path()).unwrap();
+    let start = bytes.chunks(512).position(|block| *block == damaged[..512]);
+    let block = start.unwrap() + 300;
+    let tools = tools();
+    let file = image.path().display();
+    let outcome = Run::new(Emulator::Qemu, tools.program("boot").unwrap())
+        .argument("read-only")
+        .qemu_arguments([
+            "-blockdev",
+            &format!("driver=file,filename={file},node-name=file,read-only=on"),
+            "-blockdev",
+            &format!(
+                "driver=blkdebug,image=file,node-name=debug,read-only=on,\
+                 inject-error.0.event=read_aio,inject-error.0.errno=61,inject-error.0.sector={block}"
+            ),
+            "-blockdev",
+            "driver=raw,file=debug,node-name=bad,read-only=on",
+            "-device",
+            "usb-storage,bus=ehci.0,drive=bad",
+        ])
+        .audit_dma()
+        .to_end(&tools)
+        .unwrap();
+    let error = events(&outcome).into_iter().find_map(|event| match event {
+        Event::Error {
+            path,
+            block,
+            message,
+            ..
+        } => Some((path, block, message)),
+        _ => None,
+    });
+    let Some((Some(path), Some(at), message)) = error else {
+        panic!("no error names a file and a block\n{outcome}");
+    };
+    assert_eq!((&*path, at), ("/damaged.bin", block as u64), "{outcome}");
+    // What QEMU's disk makes of ENODATA, the host's word for unreadable blocks: medium error, unrecovered read error.
+    assert!(message.contains("(sense 3/11/00)"), "{message}");
+    let mut expected = files_of(&stick);
+    expected.remove("/damaged.bin");
+    assert_eq!(read_files(&outcome), expected, "{outcome}");
 }

@@ -48,6 +48,11 @@ pub trait RootPorts {
     /// Makes the device on a port deaf until it is plugged in again: one that could not be enumerated
     /// may answer at an address that the next device gets.
     fn disable_port(&mut self, port: u8);
+
+    /// Takes note of a device that is not reported: its port, and what became of it.
+    fn take_unserved(&mut self) -> Option<ehci::PortEvent> {
+        None
+    }
 }
 
 impl<R, D, P> RootPorts for ehci::embassy::Controller<'_, R, D, P>
@@ -62,6 +67,10 @@ where
 
     fn disable_port(&mut self, port: u8) {
         Self::disable_port(self, port);
+    }
+
+    fn take_unserved(&mut self) -> Option<ehci::PortEvent> {
+        Self::take_unserved(self)
     }
 }
 
@@ -153,7 +162,14 @@ where
                 _ => Some(quiet),
             };
             let event = controller.wait_for_device_event();
-            let event = match with_timeout(left.unwrap_or(Duration::MIN), event).await {
+            let event = with_timeout(left.unwrap_or(Duration::MIN), event).await;
+            while let Some(unserved) = controller.controller_mut().take_unserved() {
+                let mut message = heapless::String::<96>::new();
+                // A message that does not fit is cut.
+                let _ = write!(message, "{}", unserved.change);
+                info!("port {}: {}; left alone", unserved.port, message.as_str());
+            }
+            let event = match event {
                 Ok(event) => event,
                 Err(_) if shared.busy.get() != 0 || shared.rested.get().elapsed() < quiet => {
                     continue;

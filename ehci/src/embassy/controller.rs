@@ -1,10 +1,10 @@
 //! Devices on root ports, one event at a time.
 
 use super::{Allocator, UsbHost};
-use crate::controller::PortEvent;
+use crate::controller::{Ehci, PortEvent, State};
 use crate::memory::Dma;
 use crate::platform::Platform;
-use crate::port::PortChange;
+use crate::port::{MAX_PORTS, PortChange};
 use crate::registers::Registers;
 use core::future::{Future, poll_fn};
 use core::pin::pin;
@@ -20,7 +20,14 @@ pub struct Controller<'d, R: Registers, D: Dma, P: Platform> {
     /// Ports whose device was reported.
     announced: u16,
     last_event: Option<PortEvent>,
+    /// By port: why the device that was plugged in last is not reported, until somebody asks.
+    unserved: [Option<PortChange>; MAX_PORTS],
+    /// How often the controller was started again.
+    restarts: u8,
 }
+
+/// A controller that has failed is started again this often: it may have been a device's fault, or a busy emulator's.
+const RESTARTS: u8 = 8;
 
 impl<'d, R: Registers, D: Dma, P: Platform> Controller<'d, R, D, P> {
     pub(super) const fn new(shared: &'d UsbHost<R, D, P>) -> Self {
@@ -30,6 +37,8 @@ impl<'d, R: Registers, D: Dma, P: Platform> Controller<'d, R, D, P> {
             resetting: None,
             announced: 0,
             last_event: None,
+            unserved: [None; MAX_PORTS],
+            restarts: 0,
         }
     }
 
@@ -43,6 +52,17 @@ impl<'d, R: Registers, D: Dma, P: Platform> Controller<'d, R, D, P> {
     pub fn disable_port(&mut self, port: u8) {
         self.shared.host.with(|ehci| ehci.disable_port(port));
         self.shared.forget_port(port);
+    }
+
+    /// Takes note of a device that is not reported, because it is not high speed: its port, counted from zero, and what became
+    /// of it. Such a device does not end [`UsbHostController::wait_for_device_event`]; look here now and then.
+    pub fn take_unserved(&mut self) -> Option<PortEvent> {
+        let (port, change) = self
+            .unserved
+            .iter_mut()
+            .enumerate()
+            .find_map(|(port, entry)| Some((port as u8, entry.take()?)))?;
+        Some(PortEvent { port, change })
     }
 
     /// Returns the last event on any port, also of those that are not reported: hand-over, failed reset.
@@ -77,12 +97,33 @@ impl<'d, R: Registers, D: Dma, P: Platform> Controller<'d, R, D, P> {
                 return was_announced.then_some(DeviceEvent::Disconnected);
             }
             PortChange::HandedOver(_) | PortChange::Unsupported(_) | PortChange::ResetFailed => {
+                if let Some(entry) = self.unserved.get_mut(usize::from(port)) {
+                    *entry = Some(change);
+                }
                 self.announced &= !bit;
                 return was_announced.then_some(DeviceEvent::Disconnected);
             }
             PortChange::Resumed => {}
         }
         None
+    }
+
+    /// Starts a controller again that has failed. Its devices have left meanwhile, and come back as new ones.
+    fn revive(&mut self) {
+        let failed = |ehci: &mut Ehci<R, D, P>| ehci.state() == State::Failed;
+        if self.restarts == RESTARTS || self.shared.host.with(failed) != Some(true) {
+            return;
+        }
+        self.restarts += 1;
+        self.shared.host.with(|ehci| {
+            let interrupt = ehci.interrupt;
+            // One that does not start has failed again: the next look tries once more.
+            if ehci.start().is_ok()
+                && let Some(interrupt) = interrupt
+            {
+                ehci.enable_interrupts(interrupt);
+            }
+        });
     }
 
     /// Begins the reset of the next device that waits, if no other is in the middle of its enumeration.
@@ -103,6 +144,7 @@ impl<'d, R: Registers, D: Dma, P: Platform> Controller<'d, R, D, P> {
             // Translators are cleared here as well, since whoever dropped a transfer may not come back.
             self.shared.clear_translators().await;
             let event = poll_fn(|context| {
+                self.revive();
                 self.reset_next();
                 let event = pin!(self.shared.host.port_event()).poll(context);
                 match event {

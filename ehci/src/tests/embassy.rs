@@ -400,6 +400,25 @@ fn a_failed_command_with_a_stalled_data_phase_is_recovered_by_the_class_driver()
 }
 
 #[test]
+fn a_controller_that_fails_is_started_again_and_its_devices_come_back() {
+    let machine = Machine::new();
+    let wii = host(&machine);
+    let state = BusState::new();
+    let (mut controller, _bus) = embassy_usb_host::bus(wii.controller(), &state);
+    let _stick = plug(&machine, 0, 8);
+    run(&machine, async {
+        let connected = DeviceEvent::Connected(Speed::High);
+        assert_eq!(controller.wait_for_device_event().await, connected);
+        for _ in 0..3 {
+            machine.raise(0x10);
+            let event = controller.wait_for_device_event().await;
+            assert_eq!(event, DeviceEvent::Disconnected);
+            assert_eq!(controller.wait_for_device_event().await, connected);
+        }
+    });
+}
+
+#[test]
 fn a_stick_pulled_in_mid_transfer_ends_it_and_the_next_one_enumerates() {
     let machine = Machine::new();
     let wii = host(&machine);
