@@ -1,8 +1,8 @@
 //! How a run ended, whether that is a success, and a post-mortem if it is not.
 
 use crate::{
-    CacheAudit, Crash, DmaAudit, Emulator, Error, Frame, GuestMemory, Window, frames, run::Run,
-    symbols::Symbols,
+    CacheAudit, Crash, DmaAudit, Emulator, Error, Frame, GuestMemory, IosAudit, Window, frames,
+    run::Run, symbols::Symbols,
 };
 use std::{fmt, process::ExitStatus, time::Duration};
 use wiistick::report::Event;
@@ -50,6 +50,8 @@ pub struct Outcome {
     pub complaints: Vec<String>,
     /// The controller's DMA, if the run was traced ([`Run::audit_dma`](crate::Run::audit_dma)).
     pub audit: Option<DmaAudit>,
+    /// What IOS was given for virtual sticks in Dolphin, as far as it can be seen from outside.
+    pub ios: Option<IosAudit>,
     /// What happened to cache lines, if the run had a cache ([`Run::model_cache`](crate::Run::model_cache)).
     pub cache: Option<CacheAudit>,
     /// What happened between the guest's marks, if that was counted
@@ -119,6 +121,12 @@ impl Outcome {
             crash = crash.map(|crash| crash.symbolise(&symbols));
             registers = registers.map(|text| annotate(&text, &symbols));
         }
+        let ios = match &facts.memory {
+            Some(memory) if run.emulator == Emulator::Dolphin && !run.sticks.is_empty() => {
+                Some(IosAudit::read(&facts.output, memory)?)
+            }
+            _ => None,
+        };
         Ok(Self {
             emulator: run.emulator,
             end: facts.end,
@@ -132,6 +140,7 @@ impl Outcome {
             output: facts.output,
             complaints,
             audit: run.audit.then_some(audit),
+            ios,
             cache: facts.cache,
             windows: facts.windows,
             crash,
@@ -176,6 +185,11 @@ impl Outcome {
             if frame.is_record() && frame.event().is_none() {
                 reasons.push(format!("not a record of this version: {}", frame.message));
             }
+        }
+        if let Some(audit) = &self.ios
+            && audit.outside_mem2 > 0
+        {
+            reasons.push(format!("IOS was given memory outside MEM2: {audit:x?}"));
         }
         for event in self.frames.iter().filter_map(Frame::event) {
             if let Event::Ios(counters) = event

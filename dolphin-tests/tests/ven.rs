@@ -12,9 +12,11 @@ use std::time::Duration;
 use tempfile::NamedTempFile;
 use wiistick::report::{ControllerKind, Event, Ios, VolumeKind};
 
+/// Under the cache model the guest's seconds are long ones, on a busy machine most of all.
+const LIMIT: Duration = Duration::from_secs(240);
+
 fn writing() -> Run {
-    Run::new(Emulator::Dolphin, tools().program("boot").unwrap())
-        .time_limit(Duration::from_secs(60))
+    Run::new(Emulator::Dolphin, tools().program("boot").unwrap()).time_limit(LIMIT)
 }
 
 fn run() -> Run {
@@ -54,58 +56,13 @@ fn all_is_returned(outcome: &Outcome) {
     assert!(ios.buffers > ios.requests, "{ios:?}");
 }
 
-/// Buffers of bulk transfers that IOS was given, block and message included: addresses and lengths, as request blocks say that
-/// still lie in memory where IOS has answered them (hardware notes, sections 6.1 and 6.4).
-fn given_to_ios(outcome: &Outcome) -> Vec<(u32, u32)> {
-    const REPLY: u32 = 8;
-    const IOCTLV: u32 = 7;
-    const BULK: u32 = 21;
-    let memory = outcome.memory.as_ref().expect("the guest's memory");
-    let mut buffers = Vec::new();
-    for (start, bytes) in [(0, 24 << 20), (0x1000_0000, 0x360_0000)] {
-        let mut region = vec![0; bytes];
-        memory.read(start, &mut region).unwrap();
-        let word = |at: usize| {
-            let bytes = region.get(at..at + 4);
-            bytes.map_or(0, |bytes| u32::from_be_bytes(bytes.try_into().unwrap()))
-        };
-        // Blocks anywhere, also where they must not be.
-        let replies = region.as_chunks::<4>().0.iter().enumerate();
-        let replies = replies.filter(|(_, word)| **word == REPLY.to_be_bytes());
-        for block in replies.map(|(index, _)| 4 * index) {
-            let [command, _, was, number, inputs, outputs, table] =
-                [0, 1, 2, 3, 4, 5, 6].map(|index| word(block + 4 * index));
-            let address = start + block as u32;
-            if [command, was, number, inputs.wrapping_add(outputs), table]
-                == [REPLY, IOCTLV, BULK, 2, address + 64]
-            {
-                buffers.push((address, 96));
-                let vector = block + 64;
-                buffers.push((word(vector), word(vector + 4)));
-                buffers.push((word(vector + 8), word(vector + 12)));
-            }
-        }
-    }
-    buffers
-}
-
-/// What can still be seen of what IOS was given lies in MEM2, at multiples of 32 bytes.
+/// What can be seen from outside of what IOS was given lies in MEM2, at multiples of 32 bytes.
 fn ios_was_given_mem2(outcome: &Outcome) {
-    let buffers = given_to_ios(outcome);
-    let data = buffers.iter().map(|&(_, len)| len).max();
-    assert!(
-        data >= Some(16 << 10),
-        "no block of a large transfer was found: {buffers:x?}"
-    );
-    for (address, len) in buffers {
-        let last = address + len.max(1) - 1;
-        assert!(
-            (0x1000_0000..0x1400_0000).contains(&address)
-                && last < 0x1400_0000
-                && address % 32 == 0,
-            "{len} bytes at {address:#x}\n{outcome}"
-        );
-    }
+    let audit = outcome.ios.as_ref().expect("no audit of IOS");
+    // Block, message and data of the last transfer at least.
+    assert!(audit.given.len() >= 3, "{audit:x?}");
+    assert_eq!(audit.outside_mem2, 0, "{audit:x?}");
+    assert!(audit.transfers > 100, "{audit:x?}\n{outcome}");
 }
 
 /// Every file arrives, through bounce buffers in MEM2 and nothing else.
@@ -361,7 +318,7 @@ fn selftest(name: &str, image: &NamedTempFile, left_out: Option<&str>) -> Outcom
     let mut run = Run::new(Emulator::Dolphin, tools.program("selftest").unwrap())
         .argument(format!("test={name}"))
         .read_only_stick(image.path())
-        .time_limit(Duration::from_secs(90));
+        .time_limit(LIMIT);
     if let Some(left_out) = left_out {
         run = run.argument(format!("leave-out={left_out}"));
     }

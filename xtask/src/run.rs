@@ -148,9 +148,15 @@ fn follow(run: &Run, tools: &Tools, report: &mut Report) -> Result<()> {
     for reason in reasons {
         report.fail(reason);
     }
-    report.dma = outcome.audit.map(|audit| Dma {
-        transfers: audit.transfers,
-        outside_mem2: audit.outside_mem2,
+    let audit = outcome
+        .audit
+        .map(|audit| (audit.transfers, audit.outside_mem2));
+    let ios = outcome
+        .ios
+        .map(|audit| (audit.transfers, audit.outside_mem2));
+    report.dma = audit.or(ios).map(|(transfers, outside_mem2)| Dma {
+        transfers,
+        outside_mem2,
     });
     Ok(())
 }

@@ -360,6 +360,17 @@ impl Bus {
         });
     }
 
+    /// Says how many bulk transfers each stick has had; the harness reads it.
+    pub fn tell_transfers(&self) {
+        let counts = self.sticks.iter();
+        let counts: Vec<String> = counts
+            .map(|stick| stick.plan.transfers().to_string())
+            .collect();
+        if !counts.is_empty() {
+            eprintln!("virtual sticks had transfers: {}", counts.join(" "));
+        }
+    }
+
     /// Cancels a transfer; says whether it had not ended.
     pub fn cancel(&mut self, id: usize) -> bool {
         let Some(index) = self.waiting.iter().position(|transfer| transfer.id == id) else {

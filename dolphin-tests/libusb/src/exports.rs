@@ -78,6 +78,7 @@ unsafe extern "C" fn libusb_exit(context: *mut Context) {
         // SAFETY: made by `libusb_init`, and not used any more.
         drop(unsafe { Box::from_raw(context) });
     }
+    with(|shared| shared.bus.tell_transfers());
 }
 
 #[unsafe(no_mangle)]
