@@ -85,6 +85,16 @@ fn three_packets_in_a_microframe_count_down() {
 }
 
 #[test]
+fn the_device_says_which_packet_is_the_last() {
+    let device = Scripted::new([iso(DataPid::Data0, 1024), iso(DataPid::Data0, 1024)]);
+    let (mut host, at) = scheduled(device.clone(), &itd(true, 3, &[(0, ACTIVE | 3072 << 16)]));
+    clear(&mut host);
+    host.bus.step_microframe();
+    assert_eq!(host.word(at + 4), 1024 << 16);
+    assert_eq!(device.borrow().asked.len(), 1);
+}
+
+#[test]
 fn isochronous_data_that_go_out_say_how_many_packets_there_are() {
     let cases: [(u32, &[DataPid]); 3] = [
         (100, &[DataPid::Data0]),
@@ -277,4 +287,52 @@ fn a_sitd_whose_device_is_gone_has_a_translators_error() {
     host.bus.advance_us(1000);
     assert_eq!(host.word(at + 12) & 0xff, 0x40);
     assert_eq!(host.read(0x04) & 2, 2);
+}
+
+#[test]
+fn data_of_a_sitd_cross_into_its_second_page() {
+    let device = Audio::new(300);
+    let place = 1 << 31 | 1 << 24 | 5 << 16 | 1 << 8;
+    let words = [
+        1,
+        place,
+        0x3c01,
+        400 << 16 | 0x80,
+        BUFFER + 0xf80,
+        BUFFER + 0x1000,
+        1,
+    ];
+    let (mut host, at) = with_sitd(&device, 64, words);
+    host.bus.advance_us(1000);
+    // Four parts of 64 are all that there is time for.
+    let state = host.word(at + 12);
+    assert_eq!(
+        (state & 0xff, state >> 16 & 0x3ff, state >> 30 & 1),
+        (0, 144, 1)
+    );
+    assert_eq!(host.bus.read_memory(BUFFER + 0xf80, 256), [0xab; 256]);
+}
+
+#[test]
+fn a_complete_split_of_a_sitd_that_was_not_executed_is_a_missed_microframe() {
+    let device = Audio::new(300);
+    let place = 1 << 31 | 1 << 24 | 5 << 16 | 1 << 8;
+    let words = [
+        1,
+        place,
+        0x3c01,
+        400 << 16 | 0x80,
+        BUFFER,
+        BUFFER + 0x1000,
+        1,
+    ];
+    let (mut host, at) = with_sitd(&device, 64, words);
+    for _ in 0..3 {
+        host.bus.step_microframe();
+    }
+    host.set_words(host.frame_list, &[1; 1024]);
+    host.bus.step_microframe();
+    host.set_words(host.frame_list, &[at | 4; 1024]);
+    host.bus.step_microframe();
+    assert_eq!(host.word(at + 12) & 0xff, 4);
 }

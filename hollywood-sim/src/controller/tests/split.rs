@@ -246,6 +246,27 @@ fn a_complete_split_that_was_not_executed_is_a_missed_microframe() {
 }
 
 #[test]
+fn a_result_of_frames_ago_is_a_missed_microframe() {
+    let (mut host, device) = with_keyboard(Hub::new(Speed::High, 4));
+    // One complete-split, so that none before it can be missing.
+    let queue = interrupt(&mut host, 1, Speed::Low, 6, 0x0401);
+    let buffer = host.take(32, 32);
+    while host.read(0x0c) & 7 != 0 {
+        host.bus.step_microframe();
+    }
+    device.borrow_mut().function.press(4);
+    host.submit(queue, &[Td::new(Pid::In, buffer, 8)]);
+    host.bus.step_microframe();
+    host.set_words(host.frame_list, &[1; 1024]);
+    host.bus.advance_us(2000);
+    host.set_words(host.frame_list, &[queue.address | 2; 1024]);
+    for _ in 0..2 {
+        host.bus.step_microframe();
+    }
+    assert_eq!(host.word(queue.address + 24) & 0xff, 0x84);
+}
+
+#[test]
 fn a_queue_head_that_is_to_stop_stops_at_its_next_start() {
     let (mut host, _) = with_keyboard(Hub::new(Speed::High, 4));
     let queue = interrupt(&mut host, 1, Speed::Low, 6, 0x1c01);
