@@ -21,7 +21,6 @@ fn main() {
     for (name, weight, height, last) in [
         // File names may be in any European language.
         ("body", FontWeight::Regular, RasterHeight::Size24, '\u{17F}'),
-        ("small", FontWeight::Regular, RasterHeight::Size20, '\u{FF}'),
         ("title", FontWeight::Bold, RasterHeight::Size32, '~'),
     ] {
         let packed = pack(weight, height, last);
@@ -31,8 +30,8 @@ fn main() {
 
 /// Packs a face as `firmware/src/ui/font.rs` reads it: width, height, then the glyphs, first the
 /// stand-in for missing ones, then those from U+0020 on, without the control characters
-/// U+007F to U+009F. A glyph is its rows of pixels from the top, four bits of opacity each, the left
-/// one in the upper half of a byte; a row begins with a byte of its own.
+/// U+007F to U+009F. A glyph is its rows of pixels from the top, two bits of opacity each, the leftmost
+/// in the most significant bits of a byte; a row begins with a byte of its own.
 fn pack(weight: FontWeight, height: RasterHeight, last: char) -> Vec<u8> {
     let mut packed = vec![get_raster_width(weight, height) as u8, height.val() as u8];
     let letters = (' '..='~').chain('\u{A0}'..=last);
@@ -40,13 +39,13 @@ fn pack(weight: FontWeight, height: RasterHeight, last: char) -> Vec<u8> {
         // Some invisible characters have no raster: spaces.
         let raster = get_raster(letter, weight, height).or(get_raster(' ', weight, height));
         for row in raster.expect("every face has a space").rows() {
-            for pair in row.chunks(2) {
-                let nibble = |at| {
-                    pair.get(at)
-                        .map_or(0, |&opacity| (u16::from(opacity) + 8) / 17)
-                };
-                packed.push((nibble(0) << 4 | nibble(1)) as u8);
-            }
+            packed.extend(row.chunks(4).map(|four| {
+                let levels = four.iter().map(|&opacity| (u16::from(opacity) + 42) / 85);
+                let bits = levels
+                    .zip([6, 4, 2, 0])
+                    .map(|(level, shift)| level << shift);
+                bits.sum::<u16>() as u8
+            }));
         }
     }
     packed

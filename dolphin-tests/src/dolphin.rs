@@ -47,11 +47,12 @@ CPUCore = 1
 CPUThread = True
 SlotA = 255
 SerialPort1 = 255
-SIDevice0 = 0
 WiiSDCard = False
 EmulationSpeed = 0
 EnableCustomRTC = True
 CustomRTCValue = 1000000000
+[Input]
+BackgroundInput = True
 [DSP]
 Backend = No Audio Output
 [USBPassthrough]
@@ -80,6 +81,8 @@ pub(crate) fn command(tools: &Tools, run: &Run, folder: &Path) -> Result<Command
         "False"
     };
     let slot_b = if run.gecko { 7 } else { 255 };
+    // A controller in the first socket, or none.
+    let socket = if run.attended { 6 } else { 0 };
     for (name, text) in [("Dolphin.ini", SETTINGS), ("Logger.ini", LOGGING)] {
         let file = settings.join(name);
         fs::write(&file, text).context(|| file.display().to_string())?;
@@ -91,13 +94,13 @@ pub(crate) fn command(tools: &Tools, run: &Run, folder: &Path) -> Result<Command
         .args(["-C", &format!("Dolphin.Core.AccurateCPUCache={referee}")])
         .args(["-C", &format!("Dolphin.Core.MMU={referee}")])
         .args(["-C", &format!("Dolphin.Core.SlotB={slot_b}")])
+        .args(["-C", &format!("Dolphin.Core.SIDevice0={socket}")])
         .arg("-e")
         .arg(image(run, folder)?);
     Ok(command)
 }
 
-/// The file to boot: the program itself, or a copy that carries the arguments. Dolphin tells file types by the
-/// suffix.
+/// The file to boot: a copy of the program that carries the arguments. Dolphin tells file types by the suffix.
 fn image(run: &Run, folder: &Path) -> Result<std::path::PathBuf, Error> {
     let path = &run.program.dol;
     let failed = |reason: String| Error::Image {
@@ -106,9 +109,6 @@ fn image(run: &Run, folder: &Path) -> Result<std::path::PathBuf, Error> {
     };
     let bytes = fs::read(path).map_err(|error| failed(error.to_string()))?;
     dol::check(&bytes).map_err(|error| failed(error.to_string()))?;
-    if run.arguments.is_empty() {
-        return Ok(path.clone());
-    }
     let image = dol::command_line(&run.command_line())
         .and_then(|line| dol::with_command_line(&bytes, &line))
         .map_err(|error| failed(error.to_string()))?;

@@ -6,6 +6,8 @@ use crate::{
     error::Context,
     frames::Decoder,
     outcome::End,
+    person::{self, Controller, Press},
+    picture::Picture,
     process::{self, Process},
     qemu,
     ring::LogRing,
@@ -22,6 +24,9 @@ use std::{
     time::{Duration, Instant},
 };
 use tempfile::TempDir;
+
+/// What a guest logs between the number of a picture and its title.
+const PICTURE_SHOWS: &str = " shows ";
 
 /// How often a guest that says nothing is looked at.
 const POLL: Duration = Duration::from_millis(1);
@@ -40,6 +45,7 @@ pub struct Machine {
     ring: LogRing,
     decoder: Decoder,
     gecko: Option<(Gecko, Decoder)>,
+    controller: Option<Controller>,
     /// Decoded, and not handed out yet.
     queue: VecDeque<Frame>,
     frames: Vec<Frame>,
@@ -65,6 +71,7 @@ impl Machine {
         let folder = process::run_folder()?;
         let output = folder.path().join("output");
         let mut sticks = None;
+        let mut controller = None;
         let (process, memory, qmp) = match run.emulator {
             Emulator::Dolphin if !run.devices.is_empty() => {
                 return Err(Error::Unsupported(
@@ -73,6 +80,9 @@ impl Machine {
             }
             Emulator::Dolphin => {
                 let mut command = dolphin::command(tools, run, folder.path())?;
+                if run.attended {
+                    controller = Some(Controller::plug_in(folder.path())?);
+                }
                 let process = if run.sticks.is_empty() {
                     Process::start(command, &output, &[])?
                 } else {
@@ -117,6 +127,7 @@ impl Machine {
             ring: LogRing::default(),
             decoder,
             gecko,
+            controller,
             queue: VecDeque::new(),
             frames: Vec::new(),
             gecko_frames: Vec::new(),
@@ -266,6 +277,70 @@ impl Machine {
             command: "transfers".to_owned(),
             reason: answer,
         })
+    }
+
+    /// Presses a key of the person's, waits until the guest shows what comes of it, and lets it go. Returns the title of the
+    /// screen; `None` if the guest ended.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] without a person.
+    pub fn press(&mut self, press: Press) -> Result<Option<String>, Error> {
+        /// Some frames of the guest, in which the key is seen to be up.
+        const PAUSE: Duration = Duration::from_millis(60);
+        let Some(controller) = &mut self.controller else {
+            let person = self.run.attended;
+            let qmp = self.qmp.as_mut().filter(|_| person);
+            person::type_key(qmp.ok_or(Error::Unsupported("nobody is there"))?, press)?;
+            let title = self.shown()?;
+            std::thread::sleep(PAUSE);
+            return Ok(title);
+        };
+        controller.press(press)?;
+        let title = self.shown()?;
+        if let Some(controller) = &mut self.controller {
+            controller.release(press)?;
+        }
+        std::thread::sleep(PAUSE);
+        Ok(title)
+    }
+
+    /// Waits until the guest shows something new, and returns its title; `None` if the guest ends before.
+    ///
+    /// # Errors
+    /// Failures of the harness only.
+    pub fn shown(&mut self) -> Result<Option<String>, Error> {
+        let frame = self.wait_for(PICTURE_SHOWS)?;
+        Ok(frame.and_then(|frame| Some(frame.message.split_once(PICTURE_SHOWS)?.1.to_owned())))
+    }
+
+    /// What the guest shows.
+    ///
+    /// # Errors
+    /// [`Error::Image`] if the guest has never shown anything, or its ELF is not there.
+    pub fn picture(&mut self) -> Result<Picture, Error> {
+        let nothing = || Error::Image {
+            path: self.run.program.dol.clone(),
+            reason: "it has not shown anything, or its ELF is missing".into(),
+        };
+        let number = self.frames.iter().rev().find_map(|frame| {
+            let (before, _) = frame.message.split_once(PICTURE_SHOWS)?;
+            before.strip_prefix("picture ")?.parse().ok()
+        });
+        let number = number.ok_or_else(nothing)?;
+        let elf = self.run.program.elf.clone().ok_or_else(nothing)?;
+        Picture::read(self.memory()?, &elf, number)
+    }
+
+    /// Asks Dolphin to end, which presses the console's power button.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] with QEMU, which has none.
+    pub fn press_power(&mut self) -> Result<(), Error> {
+        if self.run.emulator != Emulator::Dolphin {
+            return Err(Error::Unsupported("QEMU has no power button"));
+        }
+        self.process.terminate();
+        Ok(())
     }
 
     /// Process number of the emulator.

@@ -81,6 +81,14 @@ impl Process {
         Ok(self.exit)
     }
 
+    /// Asks the process to end.
+    pub fn terminate(&self) {
+        if self.exit.is_none() {
+            // SAFETY: a system call without pointers. The process exists: it has not been waited for.
+            unsafe { libc::kill(self.child.id() as libc::pid_t, libc::SIGTERM) };
+        }
+    }
+
     /// Ends the process and whatever it has started, at once. Returns its exit status.
     pub fn kill(&mut self) -> ExitStatus {
         if let Some(exit) = self.exit {

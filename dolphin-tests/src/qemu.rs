@@ -150,6 +150,9 @@ pub(crate) fn command(
             &format!("usb-redir,bus=ehci.0,id=device{index},chardev=redir{index},debug=0"),
         ]);
     }
+    if run.attended {
+        command.args(["-device", "usb-kbd,bus=ehci.0"]);
+    }
     if run.audit {
         for event in audit::EVENTS {
             command.args(["-trace", event]);

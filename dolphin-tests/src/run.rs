@@ -47,6 +47,7 @@ pub struct Run {
     pub(crate) dolphin_core: DolphinCore,
     pub(crate) gecko: bool,
     pub(crate) reader: bool,
+    pub(crate) attended: bool,
     pub(crate) audit: bool,
     pub(crate) companions: bool,
     pub(crate) model_cache: bool,
@@ -69,6 +70,7 @@ impl Run {
             dolphin_core: DolphinCore::default(),
             gecko: false,
             reader: true,
+            attended: false,
             audit: false,
             companions: false,
             model_cache: false,
@@ -156,6 +158,13 @@ impl Run {
         self
     }
 
+    /// Puts a person in front of the machine ([`Machine::press`]): the program shows its menu. Without one it does its job and
+    /// ends.
+    pub fn attended(mut self) -> Self {
+        self.attended = true;
+        self
+    }
+
     /// Has QEMU trace every address that the EHCI controller uses ([`Outcome::audit`]). An address outside MEM2
     /// then makes the run fail.
     pub fn audit_dma(mut self) -> Self {
@@ -225,7 +234,7 @@ impl Run {
         self.to_end(tools)?.check()
     }
 
-    /// The program's name, which comes first as on a console, and its arguments.
+    /// The program's name, which comes first as on a console, its arguments, and whether somebody is there.
     pub(crate) fn command_line(&self) -> Vec<String> {
         let name = self
             .program
@@ -237,6 +246,11 @@ impl Run {
         [name]
             .into_iter()
             .chain(self.arguments.iter().cloned())
+            .chain([String::from(if self.attended {
+                "attended"
+            } else {
+                "unattended"
+            })])
             .collect()
     }
 }

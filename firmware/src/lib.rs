@@ -13,8 +13,10 @@ extern crate std;
 mod fmt;
 
 pub mod arguments;
+pub mod attended;
 pub mod block;
 pub mod disk;
+pub mod either;
 pub mod ios;
 pub mod job;
 pub mod log_ring;
@@ -24,6 +26,7 @@ pub mod pattern;
 pub mod report;
 pub mod session;
 pub mod sticks;
+pub mod takeover;
 #[cfg(test)]
 mod testing;
 pub mod ui;

@@ -8,6 +8,8 @@ mod program {
     use wiistick::arguments::Arguments;
     use wiistick::job::Task;
     use wiistick::report::Event;
+    use wiistick::ui::app::Exit;
+    use wiistick::wii::attended;
     use wiistick::wii::usb;
     use wiistick::wii::{emit, time};
 
@@ -17,6 +19,17 @@ mod program {
         emit(&Event::Started {
             firmware: env!("CARGO_PKG_VERSION"),
         });
+        if attended::is_wanted(arguments) {
+            let exit = attended::run(arguments);
+            emit(&Event::Done {
+                ok: true,
+                error: None,
+            });
+            if exit == Exit::PowerOff {
+                attended::power_off();
+            }
+            return 0;
+        }
         let mut text = heapless::String::<160>::new();
         let outcome = match Task::from_arguments(arguments, time::now_us()) {
             Ok(task) => usb::run(task),

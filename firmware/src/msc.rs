@@ -178,6 +178,44 @@ impl<'t, 'd: 't, A: UsbHostAllocator<'d> + 't> MassStorage<'t, 'd, A> {
         })
     }
 
+    /// Has a unit bring what was written to its medium, and stop: it can be unplugged then. Its medium is
+    /// gone for this program.
+    ///
+    /// # Errors
+    /// Why it did not stop.
+    pub async fn eject(&self, number: u8) -> Result<(), Cause> {
+        /// Stop and eject, and answer when that is done (SBC-3, section 5.19).
+        const STOP_UNIT: [u8; 6] = [0x1B, 0, 0, 0, 2, 0];
+        /// The cache of the whole medium (SBC-3, section 5.22).
+        const SYNCHRONIZE_CACHE: [u8; 10] = [0x35, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        let mut lun = self.device.lun(number).map_err(|error| cause(&error))?;
+        self.tally.set_patience(WRITE_TIMEOUT);
+        let mut outcome = Ok(());
+        for command in [&SYNCHRONIZE_CACHE[..], &STOP_UNIT] {
+            let failure = match self.device.command(number, command, DataDir::None).await {
+                Ok(CommandOutcome::Ok { .. }) => continue,
+                Ok(CommandOutcome::Failed { .. }) => match lun.request_sense().await {
+                    Ok(data) => scsi(data),
+                    Err(error) => cause(&error),
+                },
+                Err(error) => cause(&error),
+            };
+            // Sticks without a cache, or that cannot stop, have nothing to do.
+            if !matches!(
+                failure,
+                Cause::Device(Sense {
+                    key: sense::ILLEGAL_REQUEST,
+                    ..
+                })
+            ) {
+                outcome = Err(failure);
+                break;
+            }
+        }
+        self.tally.set_patience(TRANSFER_TIMEOUT);
+        outcome
+    }
+
     /// Asks a unit whether it is ready until it is. After power-on and after a change of the medium
     /// sticks answer UNIT ATTENTION first; some need seconds to start.
     async fn wait_until_ready<'s>(

@@ -96,7 +96,7 @@ pub enum Command {
     Check(u16),
     /// Measure how fast it reads: [`App::progress`], then [`App::document`] or [`App::failed`].
     Measure(u16),
-    /// Make it safe to unplug: [`App::notice`].
+    /// Make it safe to unplug: [`App::ejected`] or [`App::failed`].
     Eject(u16),
     /// Look at the hardware: [`App::document`].
     Probe,
@@ -190,7 +190,7 @@ enum Listing {
 }
 
 /// Counters of a check.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 struct Tally {
     permille: u16,
     bytes: u64,
@@ -200,8 +200,36 @@ struct Tally {
     current: Line,
 }
 
+impl Tally {
+    const EMPTY: Self = Self {
+        permille: 0,
+        bytes: 0,
+        rate: 0,
+        files: 0,
+        errors: 0,
+        current: Line::new(),
+    };
+}
+
+/// Memory of the menu that is too large for a stack.
+#[derive(Default)]
+pub struct Memory {
+    entries: Vec<Entry, MAX_ENTRIES>,
+    text: String<DOCUMENT_BYTES>,
+}
+
+impl Memory {
+    /// Makes it empty: all zeros, so that it takes no room in an image.
+    pub const fn new() -> Self {
+        Self {
+            entries: Vec::new(),
+            text: String::new(),
+        }
+    }
+}
+
 /// The menu.
-pub struct App {
+pub struct App<'m> {
     version: &'static str,
     access: Access,
     last_log: bool,
@@ -215,11 +243,12 @@ pub struct App {
     /// The same as text.
     folder: String<512>,
     listing: Listing,
-    entries: Vec<Entry, MAX_ENTRIES>,
+    memory: &'m mut Memory,
     folder_cursor: usize,
     tally: Tally,
+    /// The first errors of a check, a line each.
+    errors: String<2048>,
     title: Line,
-    text: String<DOCUMENT_BYTES>,
     /// First line of the text that is shown.
     top: usize,
     /// Name under which the text is saved.
@@ -228,10 +257,15 @@ pub struct App {
     changed: bool,
 }
 
-impl App {
-    /// Makes the menu of a machine that offers `access`. `last_log` says whether there is a log of the
-    /// last run.
-    pub fn new(version: &'static str, access: Access, last_log: bool) -> Self {
+impl<'m> App<'m> {
+    /// Makes the menu of a machine that offers `access`. `last_log` says whether there is a log of the last
+    /// run. What keeps the sticks away is said first.
+    pub fn new(
+        version: &'static str,
+        access: Access,
+        last_log: bool,
+        memory: &'m mut Memory,
+    ) -> Self {
         let mut app = Self {
             version,
             access,
@@ -243,22 +277,18 @@ impl App {
             path: Vec::new(),
             folder: String::new(),
             listing: Listing::Loading,
-            entries: Vec::new(),
+            memory,
             folder_cursor: 0,
-            tally: Tally::default(),
+            tally: Tally::EMPTY,
+            errors: String::new(),
             title: Line::new(),
-            text: String::new(),
             top: 0,
-            file: "ACCESS.TXT",
+            file: "",
             notice: None,
             changed: true,
         };
-        // What keeps the sticks away is said first.
-        if !access.works() {
-            let mut text = String::<DOCUMENT_BYTES>::new();
-            // Short enough.
-            let _ = access.explain(&mut text);
-            app.document(access.title(), &text, "ACCESS.TXT");
+        if access.obstacle().is_some() {
+            app.show(access.title(), "ACCESS.TXT", |text| access.explain(text));
         }
         app
     }
@@ -275,7 +305,7 @@ impl App {
 
     /// Returns the text that is shown page by page.
     pub fn text(&self) -> &str {
-        &self.text
+        &self.memory.text
     }
 
     /// Takes a press, and returns what is to be done about it.
@@ -326,7 +356,7 @@ impl App {
                 None
             }
             HomeItem::Probe => {
-                self.begin(Task::Probe);
+                self.set_to_work(Task::Probe);
                 Some(Command::Probe)
             }
             HomeItem::LastLog => Some(Command::LastLog),
@@ -369,11 +399,11 @@ impl App {
                 Some(self.list(stick, volume))
             }
             (Key::Confirm, Some(StickItem::Check)) => {
-                self.begin(Task::Check(stick));
+                self.set_to_work(Task::Check(stick));
                 Some(Command::Check(stick))
             }
             (Key::Confirm, Some(StickItem::Measure)) => {
-                self.begin(Task::Measure(stick));
+                self.set_to_work(Task::Measure(stick));
                 Some(Command::Measure(stick))
             }
             _ => None,
@@ -381,7 +411,7 @@ impl App {
     }
 
     fn folder_key(&mut self, stick: u16, volume: u8, key: Key) -> Option<Command> {
-        self.folder_cursor = moved(self.folder_cursor, self.entries.len(), key);
+        self.folder_cursor = moved(self.folder_cursor, self.memory.entries.len(), key);
         match key {
             Key::Back => match self.path.pop() {
                 Some((_, length)) => {
@@ -394,7 +424,7 @@ impl App {
                 }
             },
             Key::Confirm => {
-                let entry = self.entries.get(self.folder_cursor)?.clone();
+                let entry = self.memory.entries.get(self.folder_cursor)?.clone();
                 match entry.bytes {
                     None => self.enter(stick, volume, &entry),
                     Some(bytes) => {
@@ -424,7 +454,7 @@ impl App {
     }
 
     fn list(&mut self, stick: u16, volume: u8) -> Command {
-        self.entries.clear();
+        self.memory.entries.clear();
         self.folder_cursor = 0;
         self.listing = Listing::Loading;
         Command::List { stick, volume }
@@ -432,16 +462,15 @@ impl App {
 
     /// Shows what is known of a file.
     fn describe(&mut self, entry: &Entry, bytes: u64) {
-        let mut text = String::<1024>::new();
-        // Fits.
-        let _ = write!(
-            text,
-            "# {}\n\nFolder: {}/\nLength: {} ({bytes} bytes)\n",
-            entry.name.as_str(),
-            self.folder,
-            Size(bytes)
-        );
-        self.document("File", &text, "FILE.TXT");
+        let folder = self.folder.clone();
+        self.show("File", "FILE.TXT", |text| {
+            write!(
+                text,
+                "# {}\n\nFolder: {folder}/\nLength: {} ({bytes} bytes)\n",
+                entry.name.as_str(),
+                Size(bytes)
+            )
+        });
     }
 
     fn document_key(&mut self, from: From, key: Key) -> Option<Command> {
@@ -480,30 +509,29 @@ impl App {
         self.sticks.iter().find(|stick| stick.id == id)
     }
 
-    fn begin(&mut self, task: Task) {
-        self.tally = Tally::default();
-        self.text.clear();
+    fn set_to_work(&mut self, task: Task) {
+        self.tally = Tally::EMPTY;
+        self.errors.clear();
         self.page = Page::Working(task);
     }
 
     fn about(&mut self) {
-        let mut text = String::<1024>::new();
-        // Fits.
-        let _ = write!(
-            text,
-            "# wiistick {}\n\
-             Reads USB sticks with drivers of its own, without those of the console.\n\n\
-             # Buttons\n\
-             A or Enter: choose     B or Escape: back\n\
-             START or Home: leave   Up, down: move\n\
-             Left, right: move by a page\n\
-             GameCube controller in any socket, or a USB keyboard behind a USB 2.0 hub.\n\n\
-             # This console\n{}\n",
-            self.version,
-            self.access.title(),
-        );
-        let _ = self.access.explain(&mut text);
-        self.document("About", &text, "ABOUT.TXT");
+        let (version, access) = (self.version, self.access);
+        self.show("About", "ABOUT.TXT", |text| {
+            write!(
+                text,
+                "# wiistick {version}\n\
+                 Reads USB sticks with drivers of its own, without those of the console.\n\n\
+                 # Buttons\n\
+                 A or Enter: choose     B or Escape: back\n\
+                 START or Home: leave   Up, down: move\n\
+                 Left, right: move by a page\n\
+                 A GameCube controller in any socket, or a USB keyboard behind a USB 2.0 hub.\n\n\
+                 # {}\n",
+                access.title(),
+            )?;
+            access.explain(text)
+        });
     }
 
     /// A stick is there. What does not fit on the menu is not shown.
@@ -537,6 +565,13 @@ impl App {
         }
     }
 
+    /// A stick has stopped, and can be unplugged.
+    pub fn ejected(&mut self, id: u16) {
+        self.sticks.retain(|stick| stick.id != id);
+        self.page = Page::Home;
+        self.notice("The stick can be unplugged now.", Tone::Good);
+    }
+
     /// An entry of the directory that is being listed. Returns whether there is room for more.
     pub fn entry(&mut self, place: u16, name: &str, bytes: Option<u64>) -> bool {
         let entry = Entry {
@@ -544,9 +579,12 @@ impl App {
             name: shorten(name, COLUMNS - 4),
             bytes,
         };
-        let at = self.entries.partition_point(|other| other.precedes(&entry));
+        let at = self
+            .memory
+            .entries
+            .partition_point(|other| other.precedes(&entry));
         self.changed = true;
-        self.entries.insert(at, entry).is_ok() && !self.entries.is_full()
+        self.memory.entries.insert(at, entry).is_ok() && !self.memory.entries.is_full()
     }
 
     /// The list is complete; or `cut`, because it has no room for more.
@@ -620,8 +658,8 @@ impl App {
                     if let Some(block) = block {
                         let _ = write!(line, " (block {block})");
                     }
-                    let _ = self.text.push_str(&line);
-                    let _ = self.text.push('\n');
+                    let _ = self.errors.push_str(&line);
+                    let _ = self.errors.push('\n');
                 }
             }
             _ => {}
@@ -633,42 +671,52 @@ impl App {
         let Page::Working(Task::Check(stick)) = self.page else {
             return;
         };
-        let errors = self.text.clone();
-        let Tally {
-            files,
-            bytes,
-            errors: count,
-            ..
-        } = self.tally;
-        let mut text = String::<DOCUMENT_BYTES>::new();
-        let verdict = match (stopped, count) {
+        let tally = self.tally.clone();
+        let errors = core::mem::take(&mut self.errors);
+        let stick = self
+            .stick(stick)
+            .map(|stick| (stick.name.clone(), stick.bytes));
+        let verdict = match (stopped, tally.errors) {
             (true, _) => "! Stopped.",
             (false, 0) => "+ Everything was read.",
             (false, _) => "! Not everything could be read.",
         };
-        // What does not fit is the last of the errors.
-        let _ = write!(text, "{verdict}\n\n{files} files, {}\n", Size(bytes));
-        if let Some(stick) = self.stick(stick) {
-            let _ = writeln!(
+        self.show("Check", "CHECK.TXT", |text| {
+            write!(
                 text,
-                "Stick: {}, {}",
-                stick.name.as_str(),
-                Size(stick.bytes)
-            );
-        }
-        if count > 0 {
-            let _ = writeln!(text, "\n# {count} errors");
-            let _ = text.push_str(&errors);
-        }
-        if count > MAX_ERRORS {
-            let _ = writeln!(text, "... and {} more", count - MAX_ERRORS);
-        }
-        self.document("Check", &text, "CHECK.TXT");
+                "{verdict}\n\n{} files, {}\n",
+                tally.files,
+                Size(tally.bytes)
+            )?;
+            if let Some((name, bytes)) = stick {
+                writeln!(text, "Stick: {}, {}", name.as_str(), Size(bytes))?;
+            }
+            if tally.errors > 0 {
+                writeln!(text, "\n# {} errors\n{errors}", tally.errors)?;
+            }
+            if tally.errors > MAX_ERRORS {
+                writeln!(text, "... and {} more", tally.errors - MAX_ERRORS)?;
+            }
+            Ok(())
+        });
     }
 
     /// Shows a text page by page: lines that begin with `# ` are headings, with `+ ` good and with `! `
     /// bad news. It can be saved under `file`. What is longer than [`DOCUMENT_BYTES`] is cut.
     pub fn document(&mut self, title: &str, text: &str, file: &'static str) {
+        self.show(title, file, |out| {
+            let mut letters = text.chars();
+            letters.try_for_each(|letter| out.write_char(letter))
+        });
+    }
+
+    /// Shows the text that `tell` writes; what does not fit is missing.
+    fn show(
+        &mut self,
+        title: &str,
+        file: &'static str,
+        tell: impl FnOnce(&mut String<DOCUMENT_BYTES>) -> core::fmt::Result,
+    ) {
         self.changed = true;
         let from = match self.page {
             Page::Home => From::Home,
@@ -685,12 +733,8 @@ impl App {
             from => from,
         };
         self.title = Line::of(title);
-        self.text.clear();
-        for character in text.chars() {
-            if self.text.push(character).is_err() {
-                break;
-            }
-        }
+        self.memory.text.clear();
+        let _ = tell(&mut self.memory.text);
         self.top = 0;
         self.file = file;
         self.page = Page::Document { from };
@@ -698,7 +742,7 @@ impl App {
 
     /// The rows of the text. Each goes on in the tone of the line that it is broken from.
     fn lines(&self) -> impl Iterator<Item = (Tone, &str)> {
-        self.text.trim_end().split('\n').flat_map(|line| {
+        self.memory.text.trim_end().split('\n').flat_map(|line| {
             let (tone, line) = match line.split_at_checked(2) {
                 Some(("# ", rest)) => (Tone::Heading, rest),
                 Some(("+ ", rest)) => (Tone::Good, rest),

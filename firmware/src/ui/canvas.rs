@@ -235,7 +235,7 @@ mod tests {
         let none = picture(|canvas| {
             for (x, y) in [(-20, 0), (640, 0), (0, -24), (0, 480), (30_000, 30_000)] {
                 let at = Point::new(x, y);
-                canvas.text("MMMM", at, Face::Small, RED);
+                canvas.text("MMMM", at, Face::Body, RED);
                 Pixel(at, RED).draw(canvas).unwrap();
             }
             Rectangle::new(Point::new(700, 0), Size::new(5, 5))

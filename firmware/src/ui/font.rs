@@ -4,16 +4,13 @@
 /// A size and weight of the font. All its letters are equally wide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Face {
-    /// For lists and text: 24 pixels high; Latin-1 and Latin Extended-A.
+    /// For everything but titles: 24 pixels high; Latin-1 and Latin Extended-A.
     Body,
-    /// For hints: 20 pixels high; Latin-1.
-    Small,
     /// For titles: 32 pixels high and bold; ASCII.
     Title,
 }
 
 static BODY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/body"));
-static SMALL: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/small"));
 static TITLE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/title"));
 
 /// Bytes in front of the first glyph.
@@ -23,7 +20,6 @@ impl Face {
     const fn packed(self) -> &'static [u8] {
         match self {
             Self::Body => BODY,
-            Self::Small => SMALL,
             Self::Title => TITLE,
         }
     }
@@ -39,7 +35,7 @@ impl Face {
     }
 
     const fn row_bytes(self) -> usize {
-        (self.width() as usize).div_ceil(2)
+        (self.width() as usize).div_ceil(4)
     }
 
     /// Returns the glyph of a character, or the sign that stands for those that the face lacks.
@@ -75,12 +71,16 @@ impl Glyph {
         let (Ok(x), Ok(y)) = (usize::try_from(x), usize::try_from(y)) else {
             return 0;
         };
-        if x / 2 >= self.row_bytes {
+        if x / 4 >= self.row_bytes {
             return 0;
         }
-        let mut rows = self.rows.chunks_exact(self.row_bytes);
-        let byte = rows.nth(y).map_or(0, |row| row[x / 2]);
-        if x % 2 == 0 { byte >> 4 } else { byte & 15 }
+        let byte = self
+            .rows
+            .get(y * self.row_bytes + x / 4)
+            .copied()
+            .unwrap_or(0);
+        // Four levels.
+        (byte >> (6 - 2 * (x % 4)) & 3) * 5
     }
 }
 
@@ -91,11 +91,7 @@ mod tests {
     use std::collections::HashSet;
     use std::vec::Vec;
 
-    const FACES: [(Face, char); 3] = [
-        (Face::Body, '\u{17F}'),
-        (Face::Small, '\u{FF}'),
-        (Face::Title, '~'),
-    ];
+    const FACES: [(Face, char); 2] = [(Face::Body, '\u{17F}'), (Face::Title, '~')];
 
     fn picture(face: Face, character: char) -> Vec<u8> {
         let (width, height) = (face.width() as i32, face.height() as i32);

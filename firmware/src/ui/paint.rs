@@ -5,9 +5,7 @@
 use core::convert::Infallible;
 
 use embedded_graphics::prelude::*;
-use embedded_graphics::primitives::{
-    Circle, Line as Stroke, PrimitiveStyle, Rectangle, RoundedRectangle, Triangle,
-};
+use embedded_graphics::primitives::{PrimitiveStyle, Rectangle, RoundedRectangle};
 
 use super::canvas::{Canvas, HEIGHT, WIDTH};
 use super::colour::{Colour, palette};
@@ -23,15 +21,15 @@ const TITLE: i32 = 32;
 /// The line below the title.
 const RULE: i32 = 70;
 /// Top of the first row.
-const BODY: i32 = 80;
+const BODY: i32 = 79;
 /// Distance between rows.
 const PITCH: i32 = 28;
 /// Top of the hints.
-const HINTS: i32 = 427;
+const HINTS: i32 = 424;
 
 const _: () = assert!(LEFT as u32 + COLUMNS as u32 * Face::Body.width() <= RIGHT as u32);
-const _: () = assert!(BODY + ROWS as i32 * PITCH <= HINTS - 7);
-const _: () = assert!(HINTS as u32 + Face::Small.height() <= HEIGHT - TITLE as u32);
+const _: () = assert!(BODY + ROWS as i32 * PITCH <= HINTS - 8);
+const _: () = assert!(HINTS as u32 + Face::Body.height() <= HEIGHT - TITLE as u32);
 
 /// Paints the whole picture.
 pub fn paint(screen: &Screen, canvas: &mut Canvas<'_>) {
@@ -49,9 +47,9 @@ fn try_paint(screen: &Screen, canvas: &mut Canvas<'_>) -> Result<(), Infallible>
     area(
         canvas,
         0,
-        HINTS - 7,
+        HINTS - 8,
         width,
-        HEIGHT as i32 - HINTS + 7,
+        HEIGHT as i32 - HINTS + 8,
         palette::PANEL,
     )?;
 
@@ -62,7 +60,7 @@ fn try_paint(screen: &Screen, canvas: &mut Canvas<'_>) -> Result<(), Infallible>
         palette::PANEL,
     )?;
     let status = screen.status.as_str();
-    let room = RIGHT - LEFT - 48 - letters(status, Face::Small);
+    let room = RIGHT - LEFT - 48 - letters(status, Face::Body);
     let title = shorten(
         screen.title.as_str(),
         room as usize / Face::Title.width() as usize,
@@ -73,8 +71,8 @@ fn try_paint(screen: &Screen, canvas: &mut Canvas<'_>) -> Result<(), Infallible>
         Face::Title,
         palette::ACCENT,
     );
-    let at = Point::new(RIGHT - letters(status, Face::Small), TITLE + 9);
-    canvas.text(status, at, Face::Small, palette::QUIET);
+    let at = Point::new(RIGHT - letters(status, Face::Body), TITLE + 6);
+    canvas.text(status, at, Face::Body, palette::QUIET);
 
     for (row, top) in screen.rows.iter().zip((BODY..).step_by(PITCH as usize)) {
         paint_row(row, top, canvas)?;
@@ -219,11 +217,10 @@ fn paint_mark(
         Mark::Stick => stick(canvas, Point::new(x, y + 5), palette::TEXT, behind),
         Mark::Volume => {
             // A disc with its hole.
-            let disc = Circle::new(Point::new(x + 3, y + 3), 22);
-            let fill = PrimitiveStyle::with_fill;
-            disc.into_styled(fill(palette::QUIET)).draw(canvas)?;
-            let hole = Circle::new(Point::new(x + 11, y + 11), 6);
-            hole.into_styled(fill(behind)).draw(canvas)
+            let disc = Rectangle::new(Point::new(x + 3, y + 3), Size::new_equal(22));
+            rounded(canvas, disc, 11, palette::QUIET)?;
+            let hole = Rectangle::new(Point::new(x + 11, y + 11), Size::new_equal(6));
+            rounded(canvas, hole, 3, behind)
         }
         Mark::Folder => {
             let tab = Rectangle::new(Point::new(x + 2, y + 5), Size::new(11, 8));
@@ -234,10 +231,9 @@ fn paint_mark(
         Mark::File => {
             area(canvas, x + 5, y + 4, 18, 20, palette::TEXT)?;
             // The folded corner, and two lines of writing.
-            let corner = [(17, 4), (23, 4), (23, 10)].map(|(dx, dy)| Point::new(x + dx, y + dy));
-            Triangle::new(corner[0], corner[1], corner[2])
-                .into_styled(PrimitiveStyle::with_fill(behind))
-                .draw(canvas)?;
+            for line in 0..6 {
+                area(canvas, x + 17 + line, y + 4 + line, 6 - line, 1, behind)?;
+            }
             area(canvas, x + 8, y + 13, 12, 2, behind)?;
             area(canvas, x + 8, y + 18, 9, 2, behind)
         }
@@ -265,14 +261,14 @@ fn hints(screen: &Screen, canvas: &mut Canvas<'_>) -> Result<(), Infallible> {
             Button::B => (palette::BAD, "B"),
             Button::Start => (palette::QUIET, "START"),
         };
-        let width = letters(label, Face::Small) + 13;
-        let shape = Rectangle::new(Point::new(x, HINTS - 1), Size::new(width as u32, 22));
-        rounded(canvas, shape, 11, colour)?;
-        let end = canvas.text(label, Point::new(x + 7, HINTS), Face::Small, palette::INK);
+        let width = letters(label, Face::Body) + 13;
+        let shape = Rectangle::new(Point::new(x, HINTS - 1), Size::new(width as u32, 26));
+        rounded(canvas, shape, 13, colour)?;
+        let end = canvas.text(label, Point::new(x + 7, HINTS), Face::Body, palette::INK);
         let end = canvas.text(
             text,
             Point::new(end.x + 14, HINTS),
-            Face::Small,
+            Face::Body,
             palette::TEXT,
         );
         x = end.x + 26;
@@ -285,21 +281,11 @@ fn hints(screen: &Screen, canvas: &mut Canvas<'_>) -> Result<(), Infallible> {
         || screen.scroll.is_some()
     {
         let middle = RIGHT - 6;
-        for (tip, foot) in [(HINTS + 2, HINTS + 8), (HINTS + 18, HINTS + 12)] {
-            Triangle::new(
-                Point::new(middle, tip),
-                Point::new(middle - 6, foot),
-                Point::new(middle + 6, foot),
-            )
-            .into_styled(PrimitiveStyle::with_fill(palette::QUIET))
-            .draw(canvas)?;
+        for line in 0..6 {
+            for y in [HINTS + 4 + line, HINTS + 20 - line] {
+                area(canvas, middle - line, y, 2 * line + 1, 1, palette::QUIET)?;
+            }
         }
-    } else {
-        // Keeps the panel from looking torn off.
-        let end = Point::new(RIGHT, HINTS + 10);
-        Stroke::new(end - Point::new(24, 0), end)
-            .into_styled(PrimitiveStyle::with_stroke(palette::TROUGH, 2))
-            .draw(canvas)?;
     }
     Ok(())
 }
@@ -392,7 +378,7 @@ mod tests {
             );
         }
         // The title ends before the status.
-        let status = RIGHT as usize - 10 * 9;
+        let status = RIGHT as usize - 10 * 11;
         for y in TITLE as usize..TITLE as usize + 32 {
             let gap = &line(&words, y)[status - 8..status - 1];
             assert!(gap.iter().all(|&y| y == palette::PANEL.y), "line {y}");

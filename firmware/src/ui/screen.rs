@@ -218,17 +218,16 @@ impl fmt::Display for Size {
         if self.0 < 1024 {
             return write!(f, "{} bytes", self.0);
         }
-        // Tenths of the largest unit that is filled, rounded; and of the next, if that fills it.
-        let mut scaled = u128::from(self.0) * 10;
-        let mut unit = 0;
-        loop {
-            scaled = (scaled + 512) / 1024;
-            if scaled < 10_240 || unit + 1 == UNITS.len() {
-                break;
-            }
-            unit += 1;
+        // Whole numbers of a unit and 1024ths of it, until the number is small enough; then tenths.
+        let (mut whole, mut part, mut unit) = (self.0 / 1024, self.0 % 1024, 0);
+        while whole >= 1024 && unit + 1 < UNITS.len() {
+            (whole, part, unit) = (whole / 1024, whole % 1024, unit + 1);
         }
-        write!(f, "{}.{} {}", scaled / 10, scaled % 10, UNITS[unit])
+        let tenths = whole * 10 + (part * 10 + 512) / 1024;
+        if tenths >= 10_240 && unit + 1 < UNITS.len() {
+            return write!(f, "1.0 {}", UNITS[unit + 1]);
+        }
+        write!(f, "{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
     }
 }
 

@@ -1,5 +1,7 @@
 //! The memory of the jobs, and the log as their sink.
 
+use core::sync::atomic::{AtomicUsize, Ordering};
+
 use static_cell::ConstStaticCell;
 
 use super::{emit, time};
@@ -29,11 +31,21 @@ impl Sink for Log {
     }
 }
 
+/// Sinks of all kinds are one type, so that the code of a job is there once.
+pub type AnySink = &'static mut dyn Sink;
+
+/// Returns the log as a sink.
+pub fn log() -> AnySink {
+    static LOGS: [ConstStaticCell<Log>; BAYS + 1] = [const { ConstStaticCell::new(Log) }; BAYS + 1];
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    LOGS[NEXT.fetch_add(1, Ordering::Relaxed) % LOGS.len()].take()
+}
+
 /// Returns a job for each bay. The first call takes the memory.
 ///
 /// # Panics
 /// At the second call.
-pub fn jobs(task: Task) -> [Job<'static, Log>; BAYS] {
+pub fn jobs(task: Task) -> [Job<'static, AnySink>; BAYS] {
     const EMPTY: Buffers = Buffers {
         files: [0; BUFFER_BYTES],
         cache: [0; MAX_LINES * LINE],
@@ -42,7 +54,7 @@ pub fn jobs(task: Task) -> [Job<'static, Log>; BAYS] {
     // Made by the linker: too large for a stack.
     static BUFFERS: ConstStaticCell<[Buffers; BAYS]> = ConstStaticCell::new([EMPTY; BAYS]);
     BUFFERS.take().each_mut().map(|buffers| Job {
-        sink: Log,
+        sink: log(),
         buffer: &mut buffers.files,
         cache: &mut buffers.cache,
         work: &mut buffers.work,

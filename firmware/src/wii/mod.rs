@@ -1,6 +1,7 @@
 //! The machine below the program: boot, exceptions, crash reports, log, time, and the way out.
 //! Exists on the target only.
 
+pub mod attended;
 pub mod boot;
 pub mod dma;
 pub mod exception;
@@ -10,8 +11,13 @@ pub mod usb;
 
 mod backtrace;
 pub mod bays;
+mod controllers;
 mod crash;
+mod hardware;
 mod logger;
+mod stm;
+mod takeover;
+mod television;
 
 use crate::report::{Event, LogSink, RECORD_BUFFER, Sink};
 use core::cell::UnsafeCell;

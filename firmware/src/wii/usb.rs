@@ -1,7 +1,7 @@
 //! The ways to USB sticks on this machine, and the job over the sticks: EHCI with this program's own driver, or IOS.
 //!
-//! EHCI is preferred: it is faster, and every USB device is reachable. IOS is taken where there is no controller (Dolphin), or
-//! where IOS holds it.
+//! EHCI is preferred: it is faster, and every USB device is reachable. On a console it is taken from IOS first. IOS is the way
+//! where there is no controller (Dolphin), or where it must be left alone.
 
 use core::pin::pin;
 use core::ptr::NonNull;
@@ -11,45 +11,29 @@ use ehci::registers::{ByteOrder, Mmio, ProbeError};
 use ehci::{Ehci, Platform, StartError};
 use embassy_futures::block_on;
 use embassy_usb_host::BusState;
-use hollywood_pac::lowmem::LowMemory;
 use mem2_dma::{Constraints, Mem2, Pool};
 use static_cell::StaticCell;
 
 use super::ipc::{self, Ios};
-use super::{bays, dma, emit};
+use super::takeover::Claim;
+use super::{bays, dma, emit, hardware};
+use crate::either::Either;
 use crate::ios::ven::{self, VenError, message};
 use crate::job::Task;
 use crate::report::{self, Bounce, ControllerKind, Event, RegisterOrder};
 use crate::sticks::{self, Totals};
+use crate::ui::access::{Access, Obstacle};
 
 /// The EHCI controller's registers through the uncached view (hardware notes, section 3.1).
 const EHCI: NonNull<u32> = NonNull::new(0xCD04_0000 as *mut u32).expect("not null");
-
-/// Why EHCI cannot be used.
-#[derive(Clone, Copy, Debug)]
-pub enum NoEhci {
-    /// There is no EHCI controller, or no access to it.
-    Probe(ProbeError),
-    /// IOS drives the controller.
-    HeldByIos,
-}
-
-impl core::fmt::Display for NoEhci {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        match self {
-            Self::Probe(error) => write!(f, "no EHCI controller: {error}"),
-            Self::HeldByIos => f.write_str("IOS holds the EHCI controller while IOS runs"),
-        }
-    }
-}
 
 /// Why there is nothing to report.
 #[derive(Debug)]
 pub enum UsbError {
     /// There is neither EHCI nor IOS.
-    NoWay(NoEhci),
+    NoWay(Obstacle),
     /// There is no EHCI, and IOS does not help.
-    Ios(NoEhci, VenError),
+    Ios(Obstacle, VenError),
     /// The pool could not be made.
     Memory(mem2_dma::Error),
     /// The controller did not start.
@@ -67,7 +51,23 @@ impl core::fmt::Display for UsbError {
     }
 }
 
-struct Machine {
+impl UsbError {
+    /// Returns the same for the menu.
+    pub const fn obstacle(&self) -> Obstacle {
+        match self {
+            Self::NoWay(obstacle) | Self::Ios(obstacle, _) => *obstacle,
+            Self::Memory(_) => Obstacle::Stuck {
+                what: "finds no memory in MEM2",
+            },
+            Self::Start(_) => Obstacle::Stuck {
+                what: "does not start",
+            },
+        }
+    }
+}
+
+/// What the driver asks of this machine.
+pub struct Machine {
     /// Whether this is a Wii, and not just a controller at a Wii's addresses.
     hollywood: bool,
 }
@@ -104,47 +104,167 @@ pub fn run_through(
     constraints: Constraints,
     ios: impl FnOnce() -> Result<&'static Ios, mem2_dma::Error>,
 ) -> Result<Totals, UsbError> {
-    static BUS: StaticCell<BusState> = StaticCell::new();
-    let state = BUS.init_with(BusState::new);
-    let has_ios = LowMemory::get().ios_version().is_some();
-    // SAFETY: the address is mapped uncached on every machine that this program runs on, and one
-    // read of it does no harm where no controller is: Dolphin answers with all ones.
-    let end = match unsafe { Mmio::probe(EHCI) } {
-        Ok(registers) if !has_ios => {
-            defmt::info!("sticks are reached through EHCI, with this program's own driver");
-            over_ehci(task, registers, pool, constraints, state)
-        }
-        probed => {
-            let why = match probed {
-                Ok(_) => NoEhci::HeldByIos,
-                Err(error) => NoEhci::Probe(error),
-            };
-            if !has_ios {
-                return Err(UsbError::NoWay(why));
-            }
-            let text = defmt::Display2Format(&why);
-            defmt::info!("sticks are reached through IOS (/dev/usb/ven): {}", text);
-            let ios = ios().map_err(UsbError::Memory)?;
-            let end = over_ios(task, ios, state);
-            report_ios(ios);
-            end.map_err(|error| UsbError::Ios(why, error))
-        }
-    };
-    report_pool(pool);
-    end
+    let usb = Usb::start(pool, constraints, ios)?;
+    let totals = work(task, &usb);
+    usb.stop()?;
+    Ok(totals)
 }
 
-// Not inlined: beside that of the other way its frame would not fit the stack.
+// Not inlined: beside those of start and stop its frame would not fit the stack.
 #[inline(never)]
-fn over_ehci(
-    task: Task,
+fn work(task: Task, usb: &Usb) -> Totals {
+    // Pinned, not moved: it is large.
+    let run = pin!(sticks::run_all(
+        usb.controller(),
+        bus_state(),
+        bays::jobs(task),
+        bays::log()
+    ));
+    block_on(run)
+}
+
+/// Returns the state of the one bus. Once in a program.
+pub fn bus_state() -> &'static BusState {
+    static BUS: StaticCell<BusState> = StaticCell::new();
+    BUS.init_with(BusState::new)
+}
+
+type EhciHost = UsbHost<Mmio, ehci::Bounce<'static>, Machine>;
+type IosHost = ven::UsbHost<'static, 'static, ipc::Hollywood>;
+
+/// Either driver, as the USB host library sees it.
+pub type Controller<'u> = Either<
+    ehci::embassy::Controller<'u, Mmio, ehci::Bounce<'static>, Machine>,
+    ven::Controller<'u, 'static, 'static, ipc::Hollywood>,
+>;
+
+/// A way to USB sticks that is open.
+pub struct Usb {
+    way: Way,
+    access: Access,
+    pool: &'static Pool<'static>,
+}
+
+enum Way {
+    Ehci(&'static mut EhciHost, Option<Claim>),
+    Ios(&'static IosHost, &'static Ios),
+}
+
+impl Usb {
+    /// Opens the best way. Once in a program.
+    ///
+    /// # Errors
+    /// There is none. The controller is as it was then.
+    pub fn start(
+        pool: &'static Pool<'static>,
+        constraints: Constraints,
+        ios: impl FnOnce() -> Result<&'static Ios, mem2_dma::Error>,
+    ) -> Result<Self, UsbError> {
+        let number = hardware::ios_number();
+        let obstacle = match claim(number.is_some()) {
+            Ok((registers, claim)) => {
+                defmt::info!("sticks are reached through EHCI, with this program's own driver");
+                return match start_ehci(registers, pool, constraints) {
+                    Ok((host, ports)) => Ok(Self {
+                        way: Way::Ehci(host, claim),
+                        access: Access::Controller { ports, ios: number },
+                        pool,
+                    }),
+                    Err(error) => {
+                        if let Some(claim) = claim {
+                            claim.give_back();
+                        }
+                        Err(error)
+                    }
+                };
+            }
+            Err(obstacle) => obstacle,
+        };
+        let number = number.ok_or(UsbError::NoWay(obstacle))?;
+        let text = defmt::Display2Format(&obstacle);
+        defmt::info!("sticks are reached through IOS (/dev/usb/ven): {}", text);
+        let ios = ios().map_err(UsbError::Memory)?;
+        let host = start_ios(ios).map_err(|error| UsbError::Ios(obstacle, error))?;
+        let access = Access::ThroughIos {
+            ios: number,
+            obstacle,
+        };
+        Ok(Self {
+            way: Way::Ios(host, ios),
+            access,
+            pool,
+        })
+    }
+
+    /// Returns the driver.
+    pub fn controller(&self) -> Controller<'_> {
+        match &self.way {
+            Way::Ehci(host, _) => Either::A(host.controller()),
+            Way::Ios(host, _) => Either::B(host.controller()),
+        }
+    }
+
+    /// Returns which way it is.
+    pub const fn access(&self) -> Access {
+        self.access
+    }
+
+    /// Closes the way, and gives the controller back. Nothing uses it any more.
+    ///
+    /// # Errors
+    /// The controller or IOS did not do what it was told. The controller is given back all the same.
+    pub fn stop(self) -> Result<(), UsbError> {
+        let end = match self.way {
+            Way::Ehci(host, claim) => {
+                let stopped = host.host().with(Ehci::stop);
+                // SAFETY: it is a valid value that nothing refers to any more: controllers borrow `self`, and its static
+                // memory is handed out once. Dropping it frees its memory in the pool.
+                unsafe { core::ptr::drop_in_place(host) };
+                if let Some(claim) = claim {
+                    claim.give_back();
+                }
+                stopped.unwrap_or(Ok(())).map_err(UsbError::Start)
+            }
+            Way::Ios(host, ios) => {
+                let closed = block_on(host.close());
+                report_ios(ios);
+                let obstacle = self.access.obstacle().unwrap_or(Obstacle::Dolphin);
+                closed.map_err(|error| UsbError::Ios(obstacle, error))
+            }
+        };
+        report_pool(self.pool);
+        end
+    }
+}
+
+/// Finds the controller, and takes it from IOS if IOS runs.
+fn claim(has_ios: bool) -> Result<(Mmio, Option<Claim>), Obstacle> {
+    // SAFETY: the address is mapped uncached on every machine that this program runs on, and one
+    // read of it does no harm where no controller is: Dolphin answers with all ones.
+    let probed = unsafe { Mmio::probe(EHCI) };
+    if has_ios && let Some(obstacle) = hardware::obstacle() {
+        return Err(obstacle);
+    }
+    let registers = probed.map_err(|error| match error {
+        ProbeError::Absent { word } | ProbeError::NotEhci { word } => {
+            Obstacle::NoController { word }
+        }
+    })?;
+    // SAFETY: there is IOS, so this is a Wii, and nothing was found against using its hardware.
+    let claim = has_ios.then(|| unsafe { Claim::take() }).transpose();
+    let claim = claim.map_err(|error| Obstacle::Stuck { what: error.what() })?;
+    Ok((registers, claim))
+}
+
+// Not inlined: its frame is large, and gone before the sticks are worked on.
+#[inline(never)]
+fn start_ehci(
     registers: Mmio,
     pool: &'static Pool<'static>,
     constraints: Constraints,
-    state: &'static BusState,
-) -> Result<Totals, UsbError> {
+) -> Result<(&'static mut EhciHost, u8), UsbError> {
+    static HOST: StaticCell<EhciHost> = StaticCell::new();
     let memory = ehci::Bounce::new(pool, constraints).map_err(UsbError::Memory)?;
-
     let order = registers.order();
     let machine = Machine {
         // Only the Wii's registers are big-endian (hardware notes, section 3.3).
@@ -152,55 +272,29 @@ fn over_ehci(
     };
     let mut controller = Ehci::new(registers, memory, machine).map_err(UsbError::Start)?;
     controller.start().map_err(UsbError::Start)?;
+    let ports = controller.registers().ports();
     emit(&Event::Controller {
         kind: ControllerKind::Ehci,
-        ports: controller.registers().ports(),
+        ports,
         registers: Some(match order {
             ByteOrder::Big => RegisterOrder::Big,
             ByteOrder::Little => RegisterOrder::Little,
         }),
     });
-
-    let usb = UsbHost::new(controller);
-    let totals = {
-        // Pinned, not moved: it is large.
-        let run = pin!(sticks::run_all(
-            usb.controller(),
-            state,
-            bays::jobs(task),
-            bays::Log
-        ));
-        block_on(run)
-    };
-    let stopped = usb.host().with(Ehci::stop);
-    drop(usb);
-    stopped.unwrap_or(Ok(())).map_err(UsbError::Start)?;
-    Ok(totals)
+    Ok((HOST.init(UsbHost::new(controller)), ports))
 }
 
-// Not inlined: beside that of the other way its frame would not fit the stack.
+// As above.
 #[inline(never)]
-fn over_ios(task: Task, ios: &'static Ios, state: &'static BusState) -> Result<Totals, VenError> {
-    // It lives as long as the state of the bus.
-    static HOST: StaticCell<ven::UsbHost<'static, 'static, ipc::Hollywood>> = StaticCell::new();
+fn start_ios(ios: &'static Ios) -> Result<&'static IosHost, VenError> {
+    static HOST: StaticCell<IosHost> = StaticCell::new();
     let host = HOST.init(block_on(ven::UsbHost::open(ios))?);
     emit(&Event::Controller {
         kind: ControllerKind::IosVen,
         ports: message::DEVICES as u8,
         registers: None,
     });
-    let totals = {
-        // Pinned, not moved: it is large.
-        let run = pin!(sticks::run_all(
-            host.controller(),
-            state,
-            bays::jobs(task),
-            bays::Log
-        ));
-        block_on(run)
-    };
-    block_on(host.close())?;
-    Ok(totals)
+    Ok(host)
 }
 
 fn report_ios(ios: &Ios) {

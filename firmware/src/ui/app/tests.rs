@@ -1,6 +1,7 @@
 extern crate std;
 
 use super::*;
+use crate::ui::access::Obstacle;
 use crate::ui::screen::Row;
 use std::boxed::Box;
 use std::string::{String, ToString};
@@ -34,14 +35,20 @@ fn stick(id: u16, port: u8, name: &str) -> Stick {
     }
 }
 
-fn app() -> Box<App> {
-    let mut app = Box::new(App::new("1.2.3", READY, true));
+/// A menu with memory that stays.
+fn app_with(access: Access, last_log: bool) -> Box<App<'static>> {
+    let memory = Box::leak(Box::new(Memory::new()));
+    Box::new(App::new("1.2.3", access, last_log, memory))
+}
+
+fn app() -> Box<App<'static>> {
+    let mut app = app_with(READY, true);
     app.stick_came(stick(7, 0, "Make Model"));
     app
 }
 
 /// The rows as text; the one under the cursor begins with `>`.
-fn rows(app: &App) -> Vec<String> {
+fn rows(app: &App<'_>) -> Vec<String> {
     let rows = app.screen().rows.into_iter();
     rows.map(|row| match row {
         Row::Text(text, _) => text.as_str().to_string(),
@@ -62,12 +69,12 @@ fn rows(app: &App) -> Vec<String> {
     .collect()
 }
 
-fn title(app: &App) -> String {
+fn title(app: &App<'_>) -> String {
     app.screen().title.as_str().to_string()
 }
 
 /// Presses keys: `u d l r` move, `a b s` are buttons. Returns the last command.
-fn press(app: &mut App, keys: &str) -> Option<Command> {
+fn press(app: &mut App<'_>, keys: &str) -> Option<Command> {
     let mut command = None;
     for key in keys.chars() {
         command = app.key(match key {
@@ -361,6 +368,20 @@ fn a_stick_that_goes_takes_its_pages_along() {
 }
 
 #[test]
+fn an_ejected_stick_leaves_the_menu() {
+    let mut app = app();
+    press(&mut app, "a");
+    assert_eq!(press(&mut app, "ua"), Some(Command::Eject(7)));
+    app.ejected(7);
+    assert_eq!(title(&app), "wiistick");
+    assert_eq!(rows(&app)[0], "Plug in a USB stick: it appears here.");
+    assert_eq!(
+        rows(&app).last().unwrap(),
+        "The stick can be unplugged now."
+    );
+}
+
+#[test]
 fn power_and_reset_count_on_every_page() {
     for keys in ["", "a", "aa", "adda", "ddda"] {
         let mut app = app();
@@ -373,18 +394,28 @@ fn power_and_reset_count_on_every_page() {
 #[test]
 fn without_access_the_reason_comes_first() {
     for access in [
-        Access::Dolphin,
-        Access::Closed { ios: Some(36) },
-        Access::WiiU,
-        Access::NoController { word: 0 },
+        Access::None(Obstacle::Dolphin),
+        Access::None(Obstacle::Closed),
+        Access::None(Obstacle::WiiU),
+        Access::None(Obstacle::NoController { word: 0 }),
     ] {
-        let mut app = Box::new(App::new("1.2.3", access, false));
+        let mut app = app_with(access, false);
         assert_eq!(title(&app), access.title());
         assert!(rows(&app).contains(&"What to do".to_string()), "{access:?}");
         press(&mut app, "a");
         assert_eq!(title(&app), "wiistick");
         assert_eq!(rows(&app)[0], "Sticks are out of reach here.");
     }
+}
+
+#[test]
+fn a_way_round_an_obstacle_is_explained_and_used() {
+    let obstacle = Obstacle::Closed;
+    let mut app = app_with(Access::ThroughIos { ios: 58, obstacle }, false);
+    assert_eq!(title(&app), "The hardware is closed");
+    press(&mut app, "a");
+    assert_eq!(rows(&app)[0], "Plug in a USB stick: it appears here.");
+    assert_eq!(app.screen().status.as_str(), "USB by IOS");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use crate::ui::screen::{
     Button, COLUMNS, Line, Mark, ROWS, Row, Screen, Scroll, Size, Tone, shorten,
 };
 
-impl App {
+impl App<'_> {
     /// Makes the screen.
     pub fn screen(&self) -> Screen {
         let mut screen = match self.page {
@@ -156,21 +156,28 @@ impl App {
                 screen.text(reason.as_str(), Tone::Plain);
                 return screen;
             }
-            Listing::Loading if self.entries.is_empty() => {
+            Listing::Loading if self.memory.entries.is_empty() => {
                 screen.text("Reading...", Tone::Quiet);
                 return screen;
             }
-            Listing::Complete if self.entries.is_empty() => {
+            Listing::Complete if self.memory.entries.is_empty() => {
                 screen.text("Nothing is in here.", Tone::Quiet);
                 return screen;
             }
             Listing::Cut => screen.status = Line::of("the first 256"),
-            _ => screen.status = Line::of(format_args!("{} entries", self.entries.len())),
+            _ => screen.status = Line::of(format_args!("{} entries", self.memory.entries.len())),
         }
         let shown = ROWS - 1;
-        let last = self.entries.len().saturating_sub(shown);
+        let last = self.memory.entries.len().saturating_sub(shown);
         let first = self.folder_cursor.saturating_sub(shown / 2).min(last);
-        for (index, entry) in self.entries.iter().enumerate().skip(first).take(shown) {
+        for (index, entry) in self
+            .memory
+            .entries
+            .iter()
+            .enumerate()
+            .skip(first)
+            .take(shown)
+        {
             let (mark, detail) = match entry.bytes {
                 None => (Mark::Folder, Line::new()),
                 Some(bytes) => (Mark::File, Line::of(Size(bytes))),
@@ -181,7 +188,7 @@ impl App {
         if last > 0 {
             screen.scroll = Some(Scroll {
                 first,
-                total: self.entries.len() + 1,
+                total: self.memory.entries.len() + 1,
             });
         }
         screen
