@@ -186,6 +186,9 @@ impl Outcome {
                 reasons.push(format!("not a record of this version: {}", frame.message));
             }
         }
+        let refusals = self.output.lines();
+        let refusals = refusals.filter(|line| line.contains("virtual sticks refuse"));
+        reasons.extend(refusals.map(str::to_owned));
         if let Some(audit) = &self.ios
             && audit.outside_mem2 > 0
         {

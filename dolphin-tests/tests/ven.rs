@@ -217,6 +217,18 @@ fn the_program_says_which_way_it_takes_and_why() {
 }
 
 #[test]
+fn a_stick_without_an_image_is_no_success() {
+    let outcome = run().stick("/no such image").to_end(&tools()).unwrap();
+    let reasons = outcome.reasons();
+    assert!(
+        reasons
+            .iter()
+            .any(|reason| reason.contains("refuse \"plug 0\"")),
+        "{outcome}"
+    );
+}
+
+#[test]
 fn two_sticks_are_read_at_once() {
     let (one, two) = (varied(16), small());
     let outcome = success(

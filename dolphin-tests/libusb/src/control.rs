@@ -78,7 +78,11 @@ impl Test {
                 "start" => ("ok".to_owned(), true),
                 _ => match with(|shared| shared.bus.command(line)) {
                     Ok(answer) => (format!("ok {answer}"), false),
-                    Err(reason) => (format!("error {reason}"), false),
+                    Err(reason) => {
+                        // Also for a test that does not wait for answers.
+                        eprintln!("virtual sticks refuse {line:?}: {reason}");
+                        (format!("error {reason}"), false)
+                    }
                 },
             };
             if writeln!(self.input.get_mut(), "{}", answer.trim_end()).is_err() {
