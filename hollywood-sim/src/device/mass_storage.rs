@@ -2,7 +2,7 @@
 
 use super::descriptor::{self, Descriptors, DeviceDescriptor};
 use super::disk::{Data, Disk, Sense};
-use super::{Delivery, Function, Sent, Setup, Speed, Stall};
+use super::{Delivery, Function, Sent, Setup, Speed, Stall, Trick};
 
 /// What a stick does when it has less data than the host expects.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -14,52 +14,6 @@ pub enum Short {
     Packet,
     /// Sends zeros up to what is expected, or takes what nobody wants.
     Pad,
-}
-
-/// What a stick does wrong with a command, beyond what the bus does to its packets.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
-pub enum Trick {
-    /// Halts the endpoint of the command itself.
-    StallCommand,
-    /// Halts the endpoint of the data stage before anything moves; the command failed.
-    StallData,
-    /// Halts the endpoint of the status once; the status comes afterwards (figure 2).
-    StallStatus,
-    /// Ends the data from the device after so many bytes, with a short packet and a residue.
-    ShortData(u32),
-    /// Sends that much more than the host expects.
-    LongData(u32),
-    /// The status wrapper has another tag.
-    Tag,
-    /// The status wrapper begins otherwise.
-    Signature,
-    /// The status wrapper has this status; 2 is a phase error, above that nothing is defined.
-    Status(u8),
-    /// The status wrapper has this residue.
-    Residue(u32),
-    /// The status wrapper has this length.
-    StatusLength(usize),
-    /// Nothing comes any more until the reset: it is busy for ever.
-    Hang,
-}
-
-impl Trick {
-    /// One of each kind, for trying them one after the other.
-    pub const ALL: [Self; 13] = [
-        Self::StallCommand,
-        Self::StallData,
-        Self::StallStatus,
-        Self::ShortData(5),
-        Self::LongData(1),
-        Self::Tag,
-        Self::Signature,
-        Self::Status(PHASE_ERROR),
-        Self::Status(3),
-        Self::Residue(u32::MAX),
-        Self::StatusLength(12),
-        Self::StatusLength(14),
-        Self::Hang,
-    ];
 }
 
 /// A mass-storage stick: bulk IN endpoint 1, bulk OUT endpoint 2.
@@ -125,7 +79,7 @@ struct Status {
 
 const PASSED: u8 = 0;
 const FAILED: u8 = 1;
-const PHASE_ERROR: u8 = 2;
+pub(super) const PHASE_ERROR: u8 = 2;
 const IN: u8 = 1;
 const OUT: u8 = 2;
 

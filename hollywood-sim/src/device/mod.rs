@@ -37,6 +37,7 @@ mod mass_storage;
 mod peripheral;
 mod toggle;
 mod translator;
+mod trick;
 
 pub use control::Setup;
 pub use fault::{Fault, Faulty, Line, When};
@@ -44,8 +45,9 @@ pub use hostile::Hostile;
 pub use hub::Hub;
 pub use inert::Inert;
 pub use keyboard::Keyboard;
-pub use mass_storage::{MassStorage, Short, Trick};
+pub use mass_storage::{MassStorage, Short};
 pub use peripheral::{Delivery, End, Function, Peripheral, Sent, Stall};
+pub use trick::Trick;
 
 use std::fmt;
 
