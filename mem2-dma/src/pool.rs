@@ -66,11 +66,19 @@ impl<'m, const SLOT: usize> Pool<'m, SLOT> {
         let memory = provider.memory();
         let line = provider.line();
         let Storage {
-            groups,
+            words,
+            longest: lengths,
             records,
             waiters,
         } = storage;
-        let table = Table::new(groups, records, memory.len(), SLOT, reserve)?;
+        let table = Table::new(
+            words.as_flattened_mut(),
+            lengths.as_flattened_mut(),
+            records,
+            memory.len(),
+            SLOT,
+            reserve,
+        )?;
         let size = table.bytes();
         let first = provider.extent(0).ok_or(Error::NoRoom {
             memory: 0,

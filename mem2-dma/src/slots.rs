@@ -1,205 +1,53 @@
-//! Which slots are free: a bitmap with a summary per group, first fit in address order, bounded work.
+//! Which slots are free: a bitmap, and for each word of it the longest run that starts there. First fit in address order, bounded work.
 //!
-//! Slots come in groups of 128: four words of bitmap and three bytes of summary (free slots at the start, longest free run, free slots at the
-//! end), 1.25 bits a slot. A search walks the summaries and looks into the one group that promises a run. Freeing keeps a summary exact at little
-//! cost; taking leaves `longest` an upper bound in the group it took from. At most one group is stale in that way: before a second becomes so, the
-//! first is measured. So no history of the pool can make a call look into more than three groups.
+//! A run is a maximal row of free slots. It belongs to the word in which it starts, however far it reaches; so words inside a long run own none.
+//! For every word the books keep the length of the longest run that it owns, exactly. A search compares four of them at a time, and the
+//! first word that has a run of the wanted length has the lowest such run.
+//!
+//! Taking and freeing change at most two of these lengths. That they can be had without counting slots rests on one fact: of the runs that a word
+//! owns, only the last can reach into the next word, and then the others are shorter than 31 slots. So a longer length is the last run's, and shorter
+//! ones can be read off two words. Nothing is put off, so no history of the pool can make a call dear.
 //!
 //! Slot 0 is the most significant bit of its word: PowerPC counts leading zeros in one instruction.
 
 #[cfg(test)]
 mod tests;
 
-use core::ops::Range;
+use core::hint::black_box;
 
-/// Slots per group.
-pub const GROUP_SLOTS: u32 = 128;
+/// Slots per group: bookkeeping memory comes in groups of four words and their lengths.
+pub const GROUP_SLOTS: u32 = WORD * GROUP_WORDS as u32;
+/// Words of the bitmap in a group, and lengths.
+pub const GROUP_WORDS: usize = 4;
+/// The most slots that the books can keep: two lengths are compared at a time, and the highest bit of each tells the result.
+pub(crate) const MAX_SLOTS: u32 = 0x7FFF;
 const WORD: u32 = 32;
-const NONE: u32 = u32::MAX;
+/// A run of this length leaves its word no other that is as long, or else ends in it.
+const SURELY_LAST: u32 = WORD - 1;
 
-/// The bookkeeping of 128 slots. Its content is private to this module; [`Storage`](crate::Storage) holds as many as a pool needs.
-#[derive(Clone, Copy)]
-#[repr(C)]
-pub struct Group {
-    /// A set bit is a free slot.
-    words: [u32; 4],
-    /// Free slots at the start of the group. Exact.
-    prefix: u8,
-    /// The longest free run within the group. Exact, or an upper bound in the stale group.
-    longest: u8,
-    /// Free slots at the end of the group. Exact.
-    suffix: u8,
-    /// Fills the word, so that a group is five stores.
-    spare: u8,
+/// Finds the first of four words that owns a run of at least `n` slots, `n` being at most [`MAX_SLOTS`].
+#[inline(always)]
+fn find_in_group(longest: [u16; GROUP_WORDS], n: u32) -> Option<u32> {
+    let [a, b, c, d] = longest.map(u32::from);
+    // The highest bit of each half is set if it is n or more.
+    let add = (0x8000 - n) * 0x0001_0001;
+    let (low, high) = ((a << 16 | b) + add, (c << 16 | d) + add);
+    if (low | high) & 0x8000_8000 == 0 {
+        return None;
+    }
+    let low = low & 0x8000_8000;
+    Some(if low != 0 {
+        low.leading_zeros() / 16
+    } else {
+        2 + (high & 0x8000_8000).leading_zeros() / 16
+    })
 }
 
-impl Group {
-    /// A group without a free slot: what storage is filled with.
-    pub const FULL: Self = Self {
-        words: [0; 4],
-        prefix: 0,
-        longest: 0,
-        suffix: 0,
-        spare: 0,
-    };
-
-    /// A group without a taken slot.
-    const FREE: Self = Self {
-        words: [u32::MAX; 4],
-        prefix: GROUP_SLOTS as u8,
-        longest: GROUP_SLOTS as u8,
-        suffix: GROUP_SLOTS as u8,
-        spare: 0,
-    };
-
-    /// Finds the first run of `n` free slots, of which there is one.
-    fn find(&self, n: u32) -> u32 {
-        let mut run = 0;
-        let mut base = 0;
-        for &word in &self.words {
-            if run + word.leading_ones() >= n {
-                break;
-            }
-            if word == u32::MAX {
-                run += WORD;
-            } else {
-                run = word.trailing_ones();
-                // A run of n has set bits that far apart: most words fail here.
-                if word & word.checked_shl(n - 1).unwrap_or(0) != 0 {
-                    let starts = run_starts(word, n);
-                    if starts != 0 {
-                        return base + starts.leading_zeros();
-                    }
-                }
-            }
-            base += WORD;
-        }
-        base - run
-    }
-
-    /// Measures the longest run.
-    #[inline(never)]
-    fn measure(&self) -> u32 {
-        // These two are exact, whatever `longest` is.
-        let mut longest = u32::from(self.prefix.max(self.suffix));
-        let mut run = 0;
-        for &word in &self.words {
-            longest = longest.max(run + word.leading_ones());
-            if word == u32::MAX {
-                run += WORD;
-                continue;
-            }
-            // A longer run has set bits that far apart: most words fail here.
-            let mut starts = word & word.checked_shl(longest).unwrap_or(0);
-            if starts != 0 {
-                starts = run_starts(word, longest + 1);
-            }
-            // Longer by steps that double, then halve.
-            let mut step = 1;
-            while starts != 0 {
-                longest += step;
-                step = longest;
-                loop {
-                    let longer = starts & starts.checked_shl(step).unwrap_or(0);
-                    if longer != 0 {
-                        starts = longer;
-                        break;
-                    }
-                    step /= 2;
-                    if step == 0 {
-                        starts = 0;
-                        break;
-                    }
-                }
-            }
-            run = word.trailing_ones();
-        }
-        longest
-    }
-
-    /// Counts the free slots from `at` on.
-    fn free_from(&self, at: u32) -> u32 {
-        let mut count = 0;
-        let mut at = at;
-        while at < GROUP_SLOTS {
-            let bit = at % WORD;
-            let ones = (self.word(at) << bit).leading_ones();
-            count += ones;
-            if ones < WORD - bit {
-                break;
-            }
-            at += ones;
-        }
-        count
-    }
-
-    /// Counts the free slots that end just before `at`.
-    fn free_before(&self, at: u32) -> u32 {
-        let mut count = 0;
-        let mut at = at;
-        while at > 0 {
-            let bits = (at - 1) % WORD + 1;
-            let ones = (self.word(at - 1) >> (WORD - bits)).trailing_ones();
-            count += ones;
-            if ones < bits {
-                break;
-            }
-            at -= ones;
-        }
-        count
-    }
-
-    fn word(&self, slot: u32) -> u32 {
-        self.words[(slot / WORD % 4) as usize]
-    }
-
-    /// Turns the slots from `from` to `to`, all of them free or all taken, into the other.
-    #[inline(always)]
-    fn flip(&mut self, from: u32, to: u32) {
-        let (first, last) = ((from / WORD) as usize, ((to - 1) / WORD) as usize);
-        let head = u32::MAX >> (from % WORD);
-        let tail = u32::MAX << (WORD - 1 - (to - 1) % WORD);
-        if first == last {
-            self.words[first % 4] ^= head & tail;
-        } else {
-            self.words[first % 4] ^= head;
-            for word in self.words.get_mut(first + 1..last).unwrap_or_default() {
-                *word = !*word;
-            }
-            self.words[last % 4] ^= tail;
-        }
-    }
-
-    /// Updates the summary after a range was taken. From here on `longest` is an upper bound only.
-    #[inline(always)]
-    fn shorten(&mut self, from: u32, to: u32) {
-        self.prefix = u32::from(self.prefix).min(from) as u8;
-        self.suffix = u32::from(self.suffix).min(GROUP_SLOTS - to) as u8;
-    }
-
-    /// Updates the summary after a range was freed.
-    #[inline(always)]
-    fn lengthen(&mut self, from: u32, to: u32) {
-        // The summary knows the ends, and most of what is freed lies beside one.
-        let start = if u32::from(self.prefix) == from {
-            0
-        } else {
-            from - self.free_before(from)
-        };
-        let end = if u32::from(self.suffix) == GROUP_SLOTS - to {
-            GROUP_SLOTS
-        } else {
-            to + self.free_from(to)
-        };
-        let run = end - start;
-        self.longest = u32::from(self.longest).max(run) as u8;
-        if start == 0 {
-            self.prefix = run as u8;
-        }
-        if end == GROUP_SLOTS {
-            self.suffix = run as u8;
-        }
-    }
+/// A maximal row of free slots.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Run {
+    pub(crate) start: u32,
+    pub(crate) len: u32,
 }
 
 /// Returns the bits of `word` at which `n` set bits start (none if `n` is over 32): shift-and, doubling the length tested each time.
@@ -216,329 +64,458 @@ fn run_starts(mut word: u32, n: u32) -> u32 {
     word
 }
 
-/// Splits a range into the slots in its first group unless it covers that one, the groups that it covers (counted from its first), and the slots in its last.
-fn split(start: u32, n: u32) -> (u32, Range<u32>, u32) {
-    let from = start % GROUP_SLOTS;
-    let head = if from == 0 && n >= GROUP_SLOTS {
-        0
-    } else {
-        n.min(GROUP_SLOTS - from)
+/// Returns the length of the longest row of set bits.
+fn longest_in(word: u32) -> u32 {
+    if word == u32::MAX {
+        return WORD;
+    }
+    // Where rows of 2, 4, 8, 16 start. Then the longest of these are made longer by ever smaller pieces.
+    let two = word & word << 1;
+    if two == 0 {
+        return u32::from(word != 0);
+    }
+    let extend = |(starts, len): (u32, u32), piece: u32, more: u32| {
+        let longer = starts & piece << len;
+        if longer == 0 {
+            (starts, len)
+        } else {
+            (longer, len + more)
+        }
     };
-    let first = u32::from(head != 0);
-    let rest = n - head;
-    (head, first..first + rest / GROUP_SLOTS, rest % GROUP_SLOTS)
+    let four = two & two << 2;
+    if four == 0 {
+        return extend((two, 2), word, 1).1;
+    }
+    let eight = four & four << 4;
+    let rows = if eight == 0 {
+        (four, 4)
+    } else {
+        let sixteen = eight & eight << 8;
+        let rows = if sixteen == 0 {
+            (eight, 8)
+        } else {
+            extend((sixteen, 16), eight, 8)
+        };
+        extend(rows, four, 4)
+    };
+    extend(extend(rows, two, 2), word, 1).1
 }
 
 /// The free slots of a pool.
 pub(crate) struct Slots<'m> {
-    groups: &'m mut [Group],
-    /// The one group whose `longest` may be too high, or `NONE`.
-    stale: u32,
+    /// A set bit is a free slot.
+    words: &'m mut [u32],
+    /// The longest run that starts in each word.
+    longest: &'m mut [u16],
+    /// No run starts in a word before this one.
+    first: u32,
     total: u32,
-    free: u32,
-    /// The fewest that were ever free.
-    least_free: u32,
-    /// No slot before this one is free.
-    hint: u32,
+    used: u32,
+    /// The most that were ever used.
+    most_used: u32,
 }
 
 impl<'m> Slots<'m> {
-    /// Makes `total` slots, all free. Uses as many groups as that takes; fewer slots if there are not enough.
-    pub(crate) fn new(groups: &'m mut [Group], total: u32) -> Self {
-        let room = u32::try_from(groups.len())
-            .unwrap_or(u32::MAX)
-            .saturating_mul(GROUP_SLOTS);
-        let total = total.min(room);
-        groups.fill(Group::FULL);
+    /// Makes `total` slots, all free, or fewer if `words` and `longest` have no room for so many.
+    pub(crate) fn new(words: &'m mut [u32], longest: &'m mut [u16], total: u32) -> Self {
+        let groups = Self::groups(words, longest);
+        let words = words.get_mut(..groups * GROUP_WORDS).unwrap_or_default();
+        let longest = longest.get_mut(..groups * GROUP_WORDS).unwrap_or_default();
+        words.fill(0);
+        longest.fill(0);
+        let total = total.min(groups as u32 * GROUP_SLOTS).min(MAX_SLOTS);
         let mut slots = Self {
-            groups,
-            stale: NONE,
+            words,
+            longest,
+            first: 0,
             total,
-            free: 0,
-            least_free: total,
-            hint: 0,
+            used: total,
+            most_used: 0,
         };
         slots.release(0, total);
         slots
+    }
+
+    /// Returns how many groups there is room for, and a use.
+    pub(crate) fn groups(words: &[u32], longest: &[u16]) -> usize {
+        let most = MAX_SLOTS.div_ceil(GROUP_SLOTS) as usize;
+        (words.len().min(longest.len()) / GROUP_WORDS).min(most)
     }
 
     pub(crate) fn total(&self) -> u32 {
         self.total
     }
 
-    pub(crate) fn free(&self) -> u32 {
-        self.free
+    pub(crate) fn used(&self) -> u32 {
+        self.used
     }
 
     /// Returns the most slots that were ever taken at a time.
     pub(crate) fn high_water(&self) -> u32 {
-        self.total - self.least_free
+        self.most_used
     }
 
-    /// Takes the first run of `n` free slots if it starts at the first free slot and lies within one word: most do. `None` says nothing.
+    /// Takes the first `n` slots of the first run, from 1 to 31 of them, if that is easy: it mostly is. `None` says nothing.
     #[inline(always)]
     pub(crate) fn take_first(&mut self, n: u32) -> Option<u32> {
-        let start = self.hint;
-        let (index, from) = (start / GROUP_SLOTS, start % GROUP_SLOTS);
-        let bit = from % WORD;
-        if bit + n > WORD || (self.stale != index && self.stale != NONE) {
+        let first = self.first;
+        let longest = self.longest.get_mut(first as usize)?;
+        if u32::from(*longest) < n + SURELY_LAST {
             return None;
         }
-        let group = self.groups.get_mut(index as usize)?;
-        let word = &mut group.words[(from / WORD) as usize];
-        let mask = (u32::MAX << (WORD - n)) >> bit;
-        if *word & mask != mask {
+        // No run comes in from the word before, for none starts there.
+        let word = self.words.get_mut(first as usize)?;
+        let from = word.leading_zeros();
+        let here = (*word << from).leading_ones();
+        if here < n || from + n >= WORD {
             return None;
         }
-        *word &= !mask;
-        // Nothing before it is free, in the group as in the pool.
-        group.prefix = 0;
-        group.suffix = u32::from(group.suffix).min(GROUP_SLOTS - from - n) as u8;
-        self.stale = index;
-        self.hint = start + n;
+        *word &= !((u32::MAX << (WORD - n)) >> from);
+        if from + here == WORD {
+            *longest -= n as u16;
+        }
         self.count_taken(n);
-        Some(start)
+        Some(first * WORD + from)
+    }
+
+    /// Takes the first `n` slots, 32 or more, of the first run, if it is the only one of its word and stays long. `None` says nothing.
+    #[inline(always)]
+    pub(crate) fn take_first_long(&mut self, n: u32) -> Option<u32> {
+        let first = self.first;
+        let word = *self.words.get(first as usize)?;
+        let len = u32::from(*self.longest.get(first as usize)?);
+        let from = word.leading_zeros();
+        if len < n.saturating_add(SURELY_LAST) || from + (word << from).leading_ones() < WORD {
+            return None;
+        }
+        let run = Run {
+            start: first * WORD + from,
+            len,
+        };
+        self.take_only(run, n);
+        Some(run.start)
+    }
+
+    /// Takes the first `n` slots, 32 or more, of a run that its word owns alone.
+    #[inline(never)]
+    fn take_only(&mut self, run: Run, n: u32) {
+        let end = run.start + n;
+        self.count_taken(n);
+        self.fill(run.start, end, false);
+        self.set_longest(run.start / WORD, 0);
+        self.set_longest(end / WORD, run.len - n);
+        self.first = end / WORD;
     }
 
     #[inline(always)]
     fn count_taken(&mut self, n: u32) {
-        self.free = self.free.wrapping_sub(n);
-        self.least_free = self.least_free.min(self.free);
+        self.used = self.used.wrapping_add(n);
+        if self.used > self.most_used {
+            self.most_used = self.used;
+        }
     }
 
-    /// Finds the first run of `n` free slots, or returns the length of the longest run.
-    pub(crate) fn find(&mut self, n: u32) -> Result<u32, u32> {
-        self.advance_hint();
-        if n > GROUP_SLOTS {
-            return self.find_long(n);
-        }
-        self.measure_stale();
-        let skip = self.hint / GROUP_SLOTS;
-        let mut carry = 0;
-        let mut longest = 0;
-        let mut base = skip * GROUP_SLOTS;
-        for group in self.groups.get(skip as usize..).unwrap_or_default() {
-            let joined = carry + u32::from(group.prefix);
-            if joined >= n {
-                return Ok(base - carry);
+    /// Finds the first run of at least `n` slots, of at most [`MAX_SLOTS`], or returns the length of the longest.
+    #[inline(always)]
+    pub(crate) fn find(&self, n: u32) -> Result<Run, u32> {
+        let mut word = self.first as usize / GROUP_WORDS * GROUP_WORDS;
+        let rest = self.longest.get(word..).unwrap_or_default();
+        for group in rest.as_chunks().0 {
+            if let Some(within) = find_in_group(*group, n) {
+                return Ok(self.first_in(word as u32 + within, n));
             }
-            if u32::from(group.longest) >= n {
-                return Ok(base + group.find(n));
-            }
-            longest = longest.max(joined).max(u32::from(group.longest));
-            carry = if u32::from(group.prefix) == GROUP_SLOTS {
-                joined
-            } else {
-                u32::from(group.suffix)
-            };
-            base += GROUP_SLOTS;
-        }
-        Err(longest)
-    }
-
-    /// Finds a run that no group holds by itself.
-    fn find_long(&mut self, n: u32) -> Result<u32, u32> {
-        let mut carry = 0;
-        let mut base = 0;
-        for group in self.groups.iter() {
-            let joined = carry + u32::from(group.prefix);
-            if joined >= n {
-                return Ok(base - carry);
-            }
-            carry = if u32::from(group.prefix) == GROUP_SLOTS {
-                joined
-            } else {
-                u32::from(group.suffix)
-            };
-            base += GROUP_SLOTS;
+            word += GROUP_WORDS;
         }
         Err(self.longest())
     }
 
-    /// Returns the length of the longest run.
-    fn longest(&mut self) -> u32 {
-        self.measure_stale();
-        let mut carry = 0;
-        let mut longest = 0;
-        for group in self.groups.iter() {
-            let joined = carry + u32::from(group.prefix);
-            longest = longest.max(joined).max(u32::from(group.longest));
-            carry = if u32::from(group.prefix) == GROUP_SLOTS {
-                joined
-            } else {
-                u32::from(group.suffix)
-            };
-        }
-        longest
-    }
-
-    /// Moves the hint past taken slots, to the end of its word at most.
-    fn advance_hint(&mut self) {
-        if let Some(group) = self.groups.get((self.hint / GROUP_SLOTS) as usize) {
-            let bit = self.hint % WORD;
-            let taken = (!group.word(self.hint) << bit).leading_ones();
-            self.hint += taken.min(WORD - bit);
+    /// Returns the first run of at least `n` slots that starts in `word`, of which there is one.
+    fn first_in(&self, word: u32, n: u32) -> Run {
+        let bits = self.owned(word);
+        let starts = run_starts(bits, n);
+        // Within the word, or else the one that leaves it.
+        let from = if starts != 0 {
+            starts.leading_zeros()
+        } else {
+            WORD - bits.trailing_ones()
+        };
+        let start = word * WORD + from;
+        Run {
+            start,
+            len: self.measure(start),
         }
     }
 
-    /// Offers every maximal run of at least `n` free slots to `fit`, in address order, until it accepts one; or returns the length of the longest run.
+    /// Offers every run of at least `n` slots to `fit`, in address order, until it accepts one; or returns the length of the longest run.
     ///
     /// For requests that not every run suits. The work is bounded by the number of runs.
     pub(crate) fn find_fit<T>(
         &self,
         n: u32,
-        mut fit: impl FnMut(u32, u32) -> Option<T>,
-    ) -> Result<T, u32> {
-        let mut run = (0, 0);
-        let mut longest = 0;
-        let mut base = 0;
-        for group in self.groups.iter() {
-            if u32::from(group.prefix) == GROUP_SLOTS {
-                run.1 += GROUP_SLOTS;
-                base += GROUP_SLOTS;
+        mut fit: impl FnMut(Run) -> Option<T>,
+    ) -> Result<(Run, T), u32> {
+        for word in self.first..self.total.div_ceil(WORD) {
+            if self.longest_of(word) < n {
                 continue;
             }
-            run.1 += u32::from(group.prefix);
-            let mut at = u32::from(group.prefix);
-            // Every turn ends one run and starts the next; the last one stays open, for the next group may continue it.
-            loop {
-                longest = longest.max(run.1);
-                if run.1 >= n
-                    && let Some(found) = fit(run.0, run.1)
+            let mut bits = self.owned(word);
+            while bits != 0 {
+                let from = bits.leading_zeros();
+                let start = word * WORD + from;
+                let run = Run {
+                    start,
+                    len: self.measure(start),
+                };
+                if run.len >= n
+                    && let Some(found) = fit(run)
                 {
-                    return Ok(found);
+                    return Ok((run, found));
                 }
-                if u32::from(group.longest) < n.min(longest + 1) {
-                    at = GROUP_SLOTS - u32::from(group.suffix);
-                    run = (base + at, u32::from(group.suffix));
-                    break;
-                }
-                while at < GROUP_SLOTS && group.free_from(at) == 0 {
-                    let skip = (!group.word(at) << (at % WORD)).leading_ones();
-                    at += skip.clamp(1, WORD - at % WORD);
-                }
-                let len = group.free_from(at);
-                run = (base + at, len);
-                at += len;
-                if at >= GROUP_SLOTS {
-                    break;
-                }
+                bits &= u32::MAX.checked_shr(from + run.len).unwrap_or(0);
             }
-            base += GROUP_SLOTS;
         }
-        longest = longest.max(run.1);
-        if run.1 >= n
-            && let Some(found) = fit(run.0, run.1)
-        {
-            return Ok(found);
-        }
-        Err(longest)
+        Err(self.longest())
     }
 
-    /// Takes `n` slots from `start` on, which the caller has found to be free.
-    pub(crate) fn take(&mut self, start: u32, n: u32) {
+    /// Returns the length of the longest run.
+    pub(crate) fn longest(&self) -> u32 {
+        let mut longest = 0;
+        for group in self.longest.as_chunks::<GROUP_WORDS>().0 {
+            if longest < MAX_SLOTS && find_in_group(*group, longest + 1).is_some() {
+                longest = group.map(u32::from).into_iter().fold(longest, u32::max);
+            }
+        }
+        longest
+    }
+
+    /// Takes the `n` slots from `at` on, all of them in `run`.
+    #[inline(always)]
+    pub(crate) fn take(&mut self, run: Run, at: u32, n: u32) {
         self.count_taken(n);
-        if start == self.hint {
-            self.hint = start + n;
+        self.fill(at, at + n, false);
+        let word = run.start / WORD;
+        // What is left of the run before and after.
+        let (before, after) = (at - run.start, run.start + run.len - at - n);
+        let next = (at + n) / WORD;
+        let longest = self.longest_of(word);
+        if before >= SURELY_LAST {
+            self.set_longest(word, before);
+        } else if next == word && after >= SURELY_LAST {
+            self.set_longest(word, after);
+        } else if run.len >= longest {
+            let longest = self.count(word);
+            self.set_longest(word, longest);
+            if longest == 0 && word == self.first {
+                self.first += 1;
+            }
         }
-        let (index, from) = (start / GROUP_SLOTS, start % GROUP_SLOTS);
-        if from + n <= GROUP_SLOTS {
-            return self.take_part(index, from, from + n);
+        if next != word && after != 0 {
+            self.set_longest(next, after.max(self.longest_of(next)));
         }
-        let (head, whole, tail) = split(start, n);
-        self.take_part(index, from, from + head);
-        let last = index + whole.end;
-        self.groups
-            .get_mut((index + whole.start) as usize..last as usize)
-            .unwrap_or_default()
-            .fill(Group::FULL);
-        if (index + whole.start..last).contains(&self.stale) {
-            self.stale = NONE;
-        }
-        self.take_part(last, 0, tail);
     }
 
-    /// Takes slots of one group.
-    fn take_part(&mut self, index: u32, from: u32, to: u32) {
-        let Some(group) = self.groups.get_mut(index as usize).filter(|_| from < to) else {
-            return;
-        };
-        if to - from == GROUP_SLOTS {
-            *group = Group::FULL;
-            if self.stale == index {
-                self.stale = NONE;
+    /// Frees `n` slots from `at` on, which the caller has taken.
+    #[inline(always)]
+    pub(crate) fn release(&mut self, at: u32, n: u32) {
+        self.used = self.used.wrapping_sub(n);
+        if n < WORD {
+            if !self.release_within(at, n) {
+                self.release_across(at, n);
             }
             return;
         }
-        let run = if u32::from(group.prefix) > from {
-            u32::from(group.prefix)
-        } else if u32::from(group.suffix) > GROUP_SLOTS - to {
-            u32::from(group.suffix)
+        let (end, next) = (at + n, (at + n) / WORD);
+        let after = self.longest_of(next);
+        let last_starts_at_end =
+            end % WORD + (self.bits(next) << (end % WORD)).leading_ones() == WORD;
+        if after >= SURELY_LAST && last_starts_at_end && (at == 0 || !self.is_free(at - 1)) {
+            self.release_before(
+                Run {
+                    start: end,
+                    len: after,
+                },
+                n,
+            );
         } else {
-            group.free_before(from) + group.free_from(from)
-        };
-        // If they are not of the longest run, that one still is the longest; if they are, who knows.
-        let mut stale = run >= u32::from(group.longest) || self.stale == index;
-        if run == GROUP_SLOTS {
-            group.longest = from.max(GROUP_SLOTS - to) as u8;
-            stale = false;
-        }
-        group.flip(from, to);
-        group.shorten(from, to);
-        if self.stale == index {
-            self.stale = NONE;
-        }
-        if stale {
-            self.measure_stale();
-            self.stale = index;
+            self.release_across(at, n);
         }
     }
 
-    /// Frees `n` slots from `start` on, which the caller has taken.
-    #[inline(always)]
-    pub(crate) fn release(&mut self, start: u32, n: u32) {
-        self.free = self.free.wrapping_add(n);
-        self.hint = self.hint.min(start);
-        let (index, from) = (start / GROUP_SLOTS, start % GROUP_SLOTS);
-        if from % WORD + n > WORD {
-            return self.release_long(start, n);
-        }
-        if let Some(group) = self.groups.get_mut(index as usize) {
-            let mask = (u32::MAX << ((WORD - n) % WORD)) >> (from % WORD);
-            group.words[(from / WORD) as usize] |= mask;
-            group.lengthen(from, from + n);
-        }
-    }
-
-    /// Frees slots of more than one word.
+    /// Frees the `n` slots, 32 or more, before a run that its word owns alone, and behind no free slot.
     #[inline(never)]
-    fn release_long(&mut self, start: u32, n: u32) {
-        let (index, from) = (start / GROUP_SLOTS, start % GROUP_SLOTS);
-        let (head, whole, tail) = split(start, n);
-        self.release_part(index, from, from + head);
-        let last = index + whole.end;
-        self.groups
-            .get_mut((index + whole.start) as usize..last as usize)
-            .unwrap_or_default()
-            .fill(Group::FREE);
-        self.release_part(last, 0, tail);
+    fn release_before(&mut self, run: Run, n: u32) {
+        let at = run.start - n;
+        let word = at / WORD;
+        self.fill(at, run.start, true);
+        self.set_longest(run.start / WORD, 0);
+        self.set_longest(word, n + run.len);
+        self.first = self.first.min(word);
     }
 
-    /// Frees slots of one group.
-    fn release_part(&mut self, index: u32, from: u32, to: u32) {
-        if let Some(group) = self.groups.get_mut(index as usize).filter(|_| from < to) {
-            group.flip(from, to);
-            group.lengthen(from, to);
+    /// Frees slots of one word if that concerns no other word, as it mostly does; returns whether it did.
+    #[inline(always)]
+    fn release_within(&mut self, at: u32, n: u32) -> bool {
+        let (index, bit) = (at / WORD, at % WORD);
+        if bit + n >= WORD {
+            return false;
+        }
+        let Some(word) = self.words.get_mut(index as usize) else {
+            return false;
+        };
+        let Some(longest) = self.longest.get_mut(index as usize) else {
+            return false;
+        };
+        let bits = *word | (u32::MAX << (WORD - n)) >> bit;
+        let before = (bits >> (WORD - 1 - bit)).trailing_ones() - 1;
+        let after = (bits << bit).leading_ones();
+        if before == bit && index != 0 {
+            // Does the run come in from the word before?
+            return false;
+        }
+        let mut len = before + after;
+        if bit + after == WORD {
+            // The last run of the word.
+            if u32::from(*longest) < SURELY_LAST {
+                return false;
+            }
+            len = before + n + u32::from(*longest);
+        }
+        *word = bits;
+        if len > u32::from(*longest) {
+            *longest = len as u16;
+        }
+        self.first = self.first.min(index);
+        true
+    }
+
+    /// Frees any slots.
+    #[inline(never)]
+    fn release_across(&mut self, at: u32, n: u32) {
+        let end = at + n;
+        let after = if self.is_free(end) {
+            self.measure(end)
+        } else {
+            0
+        };
+        let start = match at.checked_sub(1) {
+            Some(before) if self.is_free(before) => self.start_of(before),
+            _ => at,
+        };
+        self.fill(at, end, true);
+        let (word, next) = (start / WORD, end / WORD);
+        // The run that started at `end` is part of another now.
+        if after != 0 && next != word && after >= self.longest_of(next) {
+            let longest = if end % WORD + after >= WORD {
+                0
+            } else {
+                self.count(next)
+            };
+            self.set_longest(next, longest);
+        }
+        let len = end + after - start;
+        self.set_longest(word, len.max(self.longest_of(word)));
+        self.first = self.first.min(word);
+    }
+
+    /// Returns the start of the run that contains `slot`.
+    fn start_of(&self, slot: u32) -> u32 {
+        let (mut word, bit) = (slot / WORD, slot % WORD);
+        let here = (self.bits(word) >> (WORD - 1 - bit)).trailing_ones() - 1;
+        if here < bit || word == 0 || self.bits(word - 1) & 1 == 0 {
+            return slot - here;
+        }
+        // Wholly free words that own no run lie inside one.
+        word -= 1;
+        while self.longest_of(word) == 0 && word != 0 {
+            word -= 1;
+        }
+        (word + 1) * WORD - self.bits(word).trailing_ones()
+    }
+
+    /// Measures the run that starts at `start`.
+    fn measure(&self, start: u32) -> u32 {
+        let (word, bit) = (start / WORD, start % WORD);
+        let here = (self.bits(word) << bit).leading_ones();
+        if bit + here < WORD {
+            return here;
+        }
+        let longest = self.longest_of(word);
+        if longest >= SURELY_LAST {
+            longest
+        } else {
+            here + self.bits(word + 1).leading_ones()
+        }
+    }
+
+    /// Counts the longest run that `word` owns, whose last one has fewer than [`SURELY_LAST`] slots.
+    #[inline(always)]
+    fn count(&self, word: u32) -> u32 {
+        let bits = self.owned(word);
+        let last = bits.trailing_ones();
+        let reaches = if last == 0 {
+            0
+        } else {
+            last + self.bits(word + 1).leading_ones()
+        };
+        reaches.max(longest_in(bits))
+    }
+
+    /// Returns the free slots of a word without those of a run that comes in from the word before.
+    fn owned(&self, word: u32) -> u32 {
+        let bits = self.bits(word);
+        if bits >> (WORD - 1) != 0 && word != 0 && self.bits(word - 1) & 1 != 0 {
+            bits & u32::MAX.checked_shr(bits.leading_ones()).unwrap_or(0)
+        } else {
+            bits
+        }
+    }
+
+    fn is_free(&self, slot: u32) -> bool {
+        self.bits(slot / WORD) << (slot % WORD) >> (WORD - 1) != 0
+    }
+
+    /// Returns the bits of a word; past the last, nothing is free.
+    fn bits(&self, word: u32) -> u32 {
+        self.words.get(word as usize).map_or(0, |word| *word)
+    }
+
+    fn longest_of(&self, word: u32) -> u32 {
+        self.longest
+            .get(word as usize)
+            .map_or(0, |&len| u32::from(len))
+    }
+
+    fn set_longest(&mut self, word: u32, len: u32) {
+        if let Some(longest) = self.longest.get_mut(word as usize) {
+            *longest = len as u16;
+        }
+    }
+
+    /// Makes the slots from `from` to `to` free, or taken.
+    #[inline(always)]
+    fn fill(&mut self, from: u32, to: u32, free: bool) {
+        let (first, last) = (from / WORD, to / WORD);
+        let head = u32::MAX >> (from % WORD);
+        let tail = !(u32::MAX >> (to % WORD));
+        if first == last {
+            return self.fill_part(first, head & tail, free);
+        }
+        self.fill_part(first, head, free);
+        if tail != 0 {
+            self.fill_part(last, tail, free);
+        }
+        let between = self.words.get_mut(first as usize + 1..last as usize);
+        // Hidden, lest it become a call of `memset`: these are mostly a few words.
+        let value = black_box(if free { u32::MAX } else { 0 });
+        for word in between.unwrap_or_default() {
+            *word = value;
         }
     }
 
     #[inline(always)]
-    fn measure_stale(&mut self) {
-        if self.stale != NONE {
-            if let Some(group) = self.groups.get_mut(self.stale as usize) {
-                group.longest = group.measure() as u8;
-            }
-            self.stale = NONE;
+    fn fill_part(&mut self, word: u32, mask: u32, free: bool) {
+        if let Some(word) = self.words.get_mut(word as usize) {
+            *word = if free { *word | mask } else { *word & !mask };
         }
     }
 }

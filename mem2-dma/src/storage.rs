@@ -1,12 +1,12 @@
 //! Room for a pool's bookkeeping, handed in by the caller: this crate allocates nothing.
 
-use crate::slots::Group;
+use crate::slots::GROUP_WORDS;
 use crate::table::Record;
 use crate::wait::Waiter;
 
 /// Bookkeeping memory for one pool: `GROUPS` groups of 128 slots, `LIVE` mappings at a time, `WAITERS` tasks waiting for room.
 ///
-/// Usually a `static`, taken once. A slot costs 1.25 bits, a live mapping 16 bytes (on 32-bit machines), a waiter 24.
+/// Usually a `static`, taken once. A slot costs 1.5 bits, a live mapping 16 bytes (on 32-bit machines), a waiter 24.
 ///
 /// ```
 /// use mem2_dma::Storage;
@@ -14,7 +14,8 @@ use crate::wait::Waiter;
 /// let mut storage = Storage::<4, 64>::new();
 /// ```
 pub struct Storage<const GROUPS: usize, const LIVE: usize, const WAITERS: usize = 8> {
-    pub(crate) groups: [Group; GROUPS],
+    pub(crate) words: [[u32; GROUP_WORDS]; GROUPS],
+    pub(crate) longest: [[u16; GROUP_WORDS]; GROUPS],
     pub(crate) records: [Record; LIVE],
     pub(crate) waiters: [Waiter; WAITERS],
 }
@@ -23,7 +24,8 @@ impl<const GROUPS: usize, const LIVE: usize, const WAITERS: usize> Storage<GROUP
     /// Makes storage that is ready for a pool.
     pub const fn new() -> Self {
         Self {
-            groups: [const { Group::FULL }; GROUPS],
+            words: [[0; GROUP_WORDS]; GROUPS],
+            longest: [[0; GROUP_WORDS]; GROUPS],
             records: [const { Record::FREE }; LIVE],
             waiters: [const { Waiter::NONE }; WAITERS],
         }

@@ -9,7 +9,10 @@ use core::sync::atomic::{AtomicU16, Ordering};
 
 use crate::Error;
 use crate::constraints::{Constraints, Extent, place};
-use crate::slots::{Group, Slots};
+use crate::slots::{GROUP_SLOTS, MAX_SLOTS, Run, Slots};
+
+/// Mappings of fewer slots are mostly placed at once.
+const SMALL: u32 = 32;
 
 /// End of a chain of records.
 pub(crate) const END: u16 = u16::MAX;
@@ -140,36 +143,39 @@ pub struct Table<'m> {
     /// log2 of the bytes in a slot.
     shift: u32,
     records: &'m mut [Record],
+    /// The first free record that anybody may use.
     free_record: u16,
-    /// Free records that anybody may use: besides them there is one for every free cell of the reserve.
-    open_records: u32,
     quarantined: u16,
     id: u32,
     reserve: ReserveCells,
 }
 
-/// The reserve: one bit a cell, cell 0 in the most significant bit.
+/// The reserve: one bit a cell, cell 0 in the most significant bit. Every cell has a record of its own, after those that anybody may use.
 #[derive(Clone, Copy)]
 struct ReserveCells {
     free: u32,
     cells: u32,
     first_slot: u32,
+    first_record: u32,
     cell_slots: u32,
 }
 
 impl<'m> Table<'m> {
-    /// Keeps books on `bytes` bytes of memory in slots of `slot` bytes: as many whole ones as `groups` has room for.
+    /// Keeps books on `bytes` bytes of memory in slots of `slot` bytes: as many whole ones as there is room for, 32767 at most.
+    ///
+    /// Of `words` and `longest` four each are needed for every [`GROUP_SLOTS`] slots.
     ///
     /// # Errors
-    /// [`Error::NoRoom`] if not one slot results or the reserve leaves none; [`Error::Misaligned`] if `slot` is no power of two up to 64 KiB.
+    /// [`Error::NoRoom`] if not one slot results or the reserve leaves none; [`Error::Misaligned`] if `slot` is no power of two from 32 to 64 KiB.
     pub fn new(
-        groups: &'m mut [Group],
+        words: &'m mut [u32],
+        longest: &'m mut [u16],
         records: &'m mut [Record],
         bytes: usize,
         slot: usize,
         reserve: Reserve,
     ) -> Result<Self, Error> {
-        if !slot.is_power_of_two() || slot > 1 << 16 {
+        if !slot.is_power_of_two() || !(32..=1 << 16).contains(&slot) {
             return Err(Error::Misaligned {
                 value: slot,
                 align: 1 << 16,
@@ -177,11 +183,8 @@ impl<'m> Table<'m> {
         }
         let shift = slot.trailing_zeros();
         static TABLES: AtomicU16 = AtomicU16::new(0);
-        let room = groups
-            .len()
-            .saturating_mul(crate::slots::GROUP_SLOTS as usize);
-        // Slot numbers are 16 bits wide in the records.
-        let total = (bytes >> shift).min(room).min(usize::from(u16::MAX)) as u32;
+        let room = Slots::groups(words, longest) * GROUP_SLOTS as usize;
+        let total = (bytes >> shift).min(room).min(MAX_SLOTS as usize) as u32;
         let records_len = records.len().min(usize::from(END));
         let records = records.get_mut(..records_len).unwrap_or_default();
         let cells = u32::from(reserve.mappings).min(32);
@@ -193,16 +196,19 @@ impl<'m> Table<'m> {
                 slots: room,
             });
         }
-        let last = records_len.saturating_sub(1);
+        let open = records_len - cells as usize;
         for (index, record) in records.iter_mut().enumerate() {
             *record = Record::FREE;
-            record.next = if index == last { END } else { index as u16 + 1 };
+            record.next = if index + 1 < open {
+                index as u16 + 1
+            } else {
+                END
+            };
         }
         Ok(Self {
-            slots: Slots::new(groups, total - kept),
+            slots: Slots::new(words, longest, total - kept),
             shift,
             free_record: 0,
-            open_records: records.len() as u32 - cells,
             records,
             quarantined: 0,
             id: u32::from(TABLES.fetch_add(1, Ordering::Relaxed)),
@@ -214,6 +220,7 @@ impl<'m> Table<'m> {
                 },
                 cells,
                 first_slot: total - kept,
+                first_record: open as u32,
                 cell_slots,
             },
         })
@@ -233,27 +240,33 @@ impl<'m> Table<'m> {
     ///
     /// # Errors
     /// [`Error::Empty`], [`Error::TooLarge`], [`Error::Exhausted`], [`Error::Fragmented`], [`Error::TooManyLive`].
+    #[inline(always)]
     pub fn map_single(&mut self, len: u32, owner: &Owner) -> Result<Placed, Error> {
         let count = self.slots_of(len);
-        if self.open_records != 0
-            && let Some(start) = self.slots.take_first(count)
-        {
-            self.open_records -= 1;
-            return self.enter(start, count, start << self.shift, owner);
+        // What is rare is elsewhere, lest it be inlined with this.
+        let taken = match self.free_record {
+            END => None,
+            _ if count < SMALL => self.slots.take_first(count),
+            _ => self.slots.take_first_long(count),
+        };
+        match taken {
+            Some(start) => self.enter_open(start, count, start << self.shift, owner),
+            None => self.map_slowly(len, owner),
         }
-        self.map_slowly(len, owner)
     }
 
     /// Maps what does not simply come first.
     #[inline(never)]
     fn map_slowly(&mut self, len: u32, owner: &Owner) -> Result<Placed, Error> {
-        let count = self.check(len)?;
-        if self.open_records != 0 {
+        let count = self.slots_of(len);
+        if count > self.slots.total() {
+            return Err(self.impossible(len));
+        }
+        if self.free_record != END {
             match self.slots.find(count) {
-                Ok(start) => {
-                    self.slots.take(start, count);
-                    self.open_records -= 1;
-                    return self.enter(start, count, start << self.shift, owner);
+                Ok(run) => {
+                    self.slots.take(run, run.start, count);
+                    return self.enter_open(run.start, count, run.start << self.shift, owner);
                 }
                 Err(_) if owner.reserved => {}
                 Err(longest) => return Err(self.refusal(len, longest)),
@@ -280,20 +293,22 @@ impl<'m> Table<'m> {
         constraints: &Constraints,
         extent: impl Fn(u32) -> Option<Extent>,
     ) -> Result<Placed, Error> {
-        let count = self.check(len)?;
+        let count = self.slots_of(len);
+        if count > self.slots.total() {
+            return Err(self.impossible(len));
+        }
         let fit = |run: Range<u32>| place(constraints, run, len, &extent);
-        if self.open_records != 0 {
-            let found = self.slots.find_fit(count, |start, run| {
+        if self.free_record != END {
+            let found = self.slots.find_fit(count, |Run { start, len: run }| {
                 let from = start << self.shift;
                 fit(from..from + (run << self.shift))
             });
             match found {
-                Ok(offset) => {
+                Ok((run, offset)) => {
                     let start = offset >> self.shift;
                     let end = ((offset + len - 1) >> self.shift) + 1;
-                    self.slots.take(start, end - start);
-                    self.open_records -= 1;
-                    return self.enter(start, end - start, offset, owner);
+                    self.slots.take(run, start, end - start);
+                    return self.enter_open(start, end - start, offset, owner);
                 }
                 Err(_) if owner.reserved => {}
                 Err(longest) => return Err(self.refusal(len, longest)),
@@ -306,6 +321,7 @@ impl<'m> Table<'m> {
     ///
     /// # Errors
     /// [`BadHandle::Stale`] for a handle used before, [`BadHandle::Foreign`] for one of another table.
+    #[inline(always)]
     pub fn unmap_single(&mut self, handle: Handle) -> Result<(), BadHandle> {
         self.record(handle)?;
         self.free(handle.record());
@@ -322,7 +338,8 @@ impl<'m> Table<'m> {
 
     /// Counts mappings that are live, owned by the CPU or quarantined.
     pub fn live(&self) -> usize {
-        self.records.len() - (self.open_records + self.reserve.free.count_ones()) as usize
+        let records = self.records.iter();
+        records.filter(|record| record.state != State::Free).count()
     }
 
     /// Counts mappings that are quarantined.
@@ -333,7 +350,7 @@ impl<'m> Table<'m> {
     /// Returns the bytes in use, in whole slots.
     pub fn used_bytes(&self) -> u32 {
         let cells = self.reserve.cells - self.reserve.free.count_ones();
-        (self.slots.total() - self.slots.free() + cells * self.reserve.cell_slots) << self.shift
+        (self.slots.used() + cells * self.reserve.cell_slots) << self.shift
     }
 
     /// Returns the most bytes that were ever in use outside the reserve.
@@ -417,17 +434,16 @@ impl<'m> Table<'m> {
         true
     }
 
-    fn check(&self, len: u32) -> Result<u32, Error> {
-        let max = self.open_bytes();
+    /// Says why `len` bytes can never be mapped: none, or more than there are.
+    #[cold]
+    fn impossible(&self, len: u32) -> Error {
         if len == 0 {
-            Err(Error::Empty)
-        } else if len > max {
-            Err(Error::TooLarge {
-                len: len as usize,
-                max: max as usize,
-            })
+            Error::Empty
         } else {
-            Ok(self.slots_of(len))
+            Error::TooLarge {
+                len: len as usize,
+                max: self.open_bytes() as usize,
+            }
         }
     }
 
@@ -443,7 +459,7 @@ impl<'m> Table<'m> {
 
     #[cold]
     fn refusal(&self, len: u32, longest: u32) -> Error {
-        let free = self.slots.free() << self.shift;
+        let free = (self.slots.total() - self.slots.used()) << self.shift;
         if free < len {
             Error::Exhausted {
                 len: len as usize,
@@ -483,21 +499,17 @@ impl<'m> Table<'m> {
             let end = from + cell_bytes;
             if let Some(offset) = fit(from..end).filter(|offset| offset + len <= end) {
                 self.reserve.free &= !bit;
-                return self.enter(start, cell_slots, offset, owner);
+                let record = self.reserve.first_record + cell;
+                return self.enter(record as u16, start, cell_slots, offset, owner);
             }
             free &= !bit;
         }
-        let longest = self
-            .slots
-            .find_fit(u32::MAX, |_, _| None::<()>)
-            .err()
-            .unwrap_or(0);
-        Err(self.refusal(len, longest))
+        Err(self.refusal(len, self.slots.longest()))
     }
 
-    /// Writes a mapping into the books.
+    /// Writes a mapping into the first free record, of which there is one.
     #[inline(always)]
-    fn enter(
+    fn enter_open(
         &mut self,
         start: u32,
         count: u32,
@@ -505,11 +517,26 @@ impl<'m> Table<'m> {
         owner: &Owner,
     ) -> Result<Placed, Error> {
         let index = self.free_record;
+        if let Some(record) = self.records.get(usize::from(index)) {
+            self.free_record = record.next;
+        }
+        self.enter(index, start, count, offset, owner)
+    }
+
+    /// Writes a mapping into the books.
+    #[inline(always)]
+    fn enter(
+        &mut self,
+        index: u16,
+        start: u32,
+        count: u32,
+        offset: u32,
+        owner: &Owner,
+    ) -> Result<Placed, Error> {
         let Some(record) = self.records.get_mut(usize::from(index)) else {
-            // Unreachable: free records were counted before the slots were taken.
+            // Unreachable: there was a free record before the slots were taken.
             return Err(Error::TooManyLive { live: self.live() });
         };
-        self.free_record = record.next;
         record.caller = Some(owner.caller);
         record.start = start as u16;
         record.count = count as u16;
@@ -523,21 +550,22 @@ impl<'m> Table<'m> {
     }
 
     /// Strikes a record that is in use from the books and frees its slots.
+    #[inline(always)]
     fn free(&mut self, index: u16) {
         let Some(record) = self.records.get_mut(usize::from(index)) else {
             return;
         };
         record.generation = record.generation.wrapping_add(1);
         record.state = State::Free;
-        record.next = self.free_record;
         let (start, count) = (u32::from(record.start), u32::from(record.count));
-        self.free_record = index;
-        if start < self.reserve.first_slot {
-            self.open_records += 1;
+        let open = self.reserve.first_record;
+        if u32::from(index) < open {
+            record.next = self.free_record;
+            self.free_record = index;
             self.slots.release(start, count);
         } else {
-            let cell = (start - self.reserve.first_slot) / self.reserve.cell_slots.max(1);
-            self.reserve.free |= 1u32.checked_shl(31 - cell.min(31)).unwrap_or(0);
+            let cell = u32::from(index) - open;
+            self.reserve.free |= 0x8000_0000u32.checked_shr(cell).unwrap_or(0);
         }
     }
 }

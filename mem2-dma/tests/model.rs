@@ -14,9 +14,18 @@ static OWNER: Owner = Owner {
 };
 
 fn table<const SLOT: usize>(slots: usize, records: usize) -> Table<'static> {
-    let groups = Box::leak(vec![Group::FULL; slots.div_ceil(128)].into_boxed_slice());
+    let words = vec![0; GROUP_WORDS * (slots.div_ceil(128))].leak();
+    let longest = vec![0; words.len()].leak();
     let records = Box::leak((0..records).map(|_| Record::FREE).collect::<Box<[_]>>());
-    Table::new(groups, records, slots * SLOT, SLOT, Reserve::default()).unwrap()
+    Table::new(
+        words,
+        longest,
+        records,
+        slots * SLOT,
+        SLOT,
+        Reserve::default(),
+    )
+    .unwrap()
 }
 
 /// First fit over booleans.
@@ -328,13 +337,14 @@ fn double_stale_and_foreign_handles_change_nothing() {
 
 #[test]
 fn a_reserve_is_there_for_those_who_may_use_it_whatever_the_rest_do() {
-    let groups = Box::leak(vec![Group::FULL; 1].into_boxed_slice());
+    let words = vec![0; GROUP_WORDS].leak();
+    let longest = vec![0; words.len()].leak();
     let records = Box::leak((0..6).map(|_| Record::FREE).collect::<Box<[_]>>());
     let reserve = Reserve {
         mappings: 3,
         bytes: 1000,
     };
-    let mut table = Table::new(groups, records, 16 * 512, 512, reserve).unwrap();
+    let mut table = Table::new(words, longest, records, 16 * 512, 512, reserve).unwrap();
     assert_eq!((table.bytes(), table.open_bytes()), (16 * 512, 10 * 512));
     let urgent = Owner {
         reserved: true,

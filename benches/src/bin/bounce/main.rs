@@ -20,10 +20,18 @@ static OWNER: Owner = Owner {
 
 /// A table over `SLOTS` slots of `SLOT` bytes.
 fn table<const SLOT: usize>(slots: usize) -> Table<'static> {
-    let groups = slots.div_ceil(GROUP_SLOTS as usize);
-    let groups = Box::leak(vec![Group::FULL; groups].into_boxed_slice());
+    let words = vec![0; GROUP_WORDS * slots.div_ceil(GROUP_SLOTS as usize)].leak();
+    let longest = vec![0; words.len()].leak();
     let records = Box::leak((0..slots).map(|_| Record::FREE).collect::<Box<[_]>>());
-    Table::new(groups, records, slots * SLOT, SLOT, Reserve::default()).unwrap()
+    Table::new(
+        words,
+        longest,
+        records,
+        slots * SLOT,
+        SLOT,
+        Reserve::default(),
+    )
+    .unwrap()
 }
 
 /// Takes two samples, of a map and of the unmap that follows; or one, of a refusal.
@@ -337,7 +345,8 @@ fn metadata() {
         let lost = f64::from(bytes - mappings * len) * 100.0 / f64::from(bytes);
         figure(format_args!("rivals.pool_lost.1m.{name}"), lost);
     }
-    let bits = size_of::<Group>() as f64 * 8.0 / f64::from(GROUP_SLOTS);
+    let bits =
+        (GROUP_WORDS * (size_of::<u32>() + size_of::<u16>()) * 8) as f64 / f64::from(GROUP_SLOTS);
     figure("metadata_bits_per_slot", bits);
     figure("metadata_bytes_per_mapping", size_of::<Record>() as f64);
 }

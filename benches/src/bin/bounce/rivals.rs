@@ -3,7 +3,7 @@
 use std::alloc::Layout;
 use std::ptr::NonNull;
 
-use mem2_dma::{Placed, Table};
+use mem2_dma::{GROUP_WORDS, Placed, Table};
 
 use crate::OWNER;
 
@@ -91,7 +91,7 @@ impl<const SLOT: usize> Rival for Ours<SLOT> {
     fn metadata(&self, mappings: usize) -> usize {
         let slots = self.table.bytes() as usize / SLOT;
         size_of::<Table>()
-            + slots.div_ceil(128) * size_of::<mem2_dma::Group>()
+            + slots.div_ceil(128) * GROUP_WORDS * (size_of::<u32>() + size_of::<u16>())
             + mappings * size_of::<mem2_dma::Record>()
     }
     fn has_room(&self, len: u32) -> bool {
