@@ -1,5 +1,8 @@
 //! A device's view of a pool: the pool and the device's constraints. Everything is mapped through it.
 
+use core::future::poll_fn;
+use core::pin::Pin;
+
 use crate::pool::{Pool, Request, Taken};
 use crate::table::Owner;
 use crate::wait::Room;
@@ -115,12 +118,15 @@ impl<'p, const SLOT: usize> Device<'p, SLOT> {
         &self,
         data: &'d [u8],
     ) -> impl Future<Output = Result<Mapping<'p, ToDevice, SLOT>, Error>> + use<'d, 'p, SLOT> {
-        let (pool, room) = (self.pool, self.room(data.len(), self.owner()));
-        async move {
-            let mapping = Mapping::new(pool, room.await?, data.len() as u32);
-            mapping.fill(data);
-            Ok(mapping)
-        }
+        let (pool, mut room) = (self.pool, self.room(data.len(), self.owner()));
+        // Not an `async` block: that one panics when it is polled after its end.
+        poll_fn(move |context| {
+            Pin::new(&mut room).poll(context).map_ok(|taken| {
+                let mapping = Mapping::new(pool, taken, data.len() as u32);
+                mapping.fill(data);
+                mapping
+            })
+        })
     }
 
     /// Does what [`Device::map_from_device`] does, but waits for room, as [`Device::wait_to_device`].
@@ -132,12 +138,14 @@ impl<'p, const SLOT: usize> Device<'p, SLOT> {
         &self,
         len: usize,
     ) -> impl Future<Output = Result<Mapping<'p, FromDevice, SLOT>, Error>> + use<'p, SLOT> {
-        let (pool, room) = (self.pool, self.room(len, self.owner()));
-        async move {
-            let mapping = Mapping::new(pool, room.await?, len as u32);
-            mapping.hand_over_empty();
-            Ok(mapping)
-        }
+        let (pool, mut room) = (self.pool, self.room(len, self.owner()));
+        poll_fn(move |context| {
+            Pin::new(&mut room).poll(context).map_ok(|taken| {
+                let mapping = Mapping::new(pool, taken, len as u32);
+                mapping.hand_over_empty();
+                mapping
+            })
+        })
     }
 
     /// Maps a copy of `data` for the device to read, in up to `N` segments.

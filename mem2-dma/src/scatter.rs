@@ -49,7 +49,7 @@ impl<'p, D: Way, const N: usize, const SLOT: usize> Scatter<'p, D, N, SLOT> {
         let mut want = rest.min(device.max_mapping_size());
         loop {
             if want < rest {
-                want -= want % granule;
+                want -= want.checked_rem(granule).unwrap_or(0);
             }
             match device.try_take(want, owner) {
                 Ok(taken) => return Ok(Mapping::new(device.pool, taken, want as u32)),

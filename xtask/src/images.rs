@@ -23,6 +23,8 @@ const SHIM: &str = "qemu-shim";
 const STICKS: (&str, &str) = ("virtual-libusb", "libvirtual_libusb.so");
 /// What [`check_size`] measures: an example of a package, and how many bytes of memory it may take.
 const SMALL: (&str, &str, u64) = ("hollywood-pac", "three_registers", 512);
+/// What [`check_no_panic`] links: packages whose example `no_panic` does all that they can do, with the features that it takes.
+const NO_PANIC: [(&str, &str); 1] = [("mem2-dma", "mem2")];
 
 /// Builds all images of the tree into `target/dol`. Cargo keeps its own files in `cargo_target`,
 /// if given.
@@ -139,6 +141,22 @@ pub fn check_size(workspace: &Workspace) -> Result<()> {
         (1..=limit).contains(&size),
         "{example} takes {size} bytes of memory, more than {limit} (or none)"
     );
+    Ok(())
+}
+
+/// Checks that nothing in the libraries can panic: their examples of that name do not link if something refers to the panic handler.
+///
+/// # Errors
+/// Something does; the linker says from where.
+pub fn check_no_panic(workspace: &Workspace) -> Result<()> {
+    let build = Build::new(workspace, None)?;
+    for (package, features) in NO_PANIC {
+        let selection = ["--example", "no_panic", "--features", features].map(OsStr::new);
+        build
+            .compile(package, &selection)
+            .with_context(|| format!("{package}: something can panic"))?;
+        println!("{package}: nothing can panic");
+    }
     Ok(())
 }
 

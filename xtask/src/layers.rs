@@ -35,7 +35,7 @@ const HOST: Layer = Layer {
 };
 
 /// In this order: what fails fastest comes first.
-const LAYERS: [Layer; 10] = [
+const LAYERS: [Layer; 11] = [
     Layer {
         name: "format",
         needs: &[Need::Rustfmt],
@@ -66,6 +66,11 @@ const LAYERS: [Layer; 10] = [
         name: "packages",
         needs: &[],
         run: packages,
+    },
+    Layer {
+        name: "no-panic",
+        needs: &setup::BUILD,
+        run: no_panic,
     },
     Layer {
         name: "images",
@@ -240,6 +245,11 @@ fn firmware_packages(workspace: &Workspace) -> Result<Vec<Package>> {
 
 fn packages(workspace: &Workspace) -> Result<Tests> {
     packages::check(workspace)?;
+    Ok(Tests::default())
+}
+
+fn no_panic(workspace: &Workspace) -> Result<Tests> {
+    images::check_no_panic(workspace)?;
     Ok(Tests::default())
 }
 
