@@ -296,37 +296,24 @@ impl<B: Bus> Host<B> {
     pub fn submit(&mut self, queue: Queue, tds: &[Td]) -> Vec<u32> {
         let chain = self.chain(tds);
         let token = self.word(queue.address + 24);
-        self.settle(queue, token & (1 << 31 | 1));
+        self.set_words(queue.address + 20, &[1, token & (1 << 31 | 1)]);
         self.set_words(queue.address + 16, &[chain[0]]);
         chain
-    }
-
-    /// Leaves a queue head that the controller does not execute with this token, and nothing to go on with. All at once: a halt must not end while the rest
-    /// of the queue is still in sight.
-    #[track_caller]
-    pub fn settle(&mut self, queue: Queue, token: u32) {
-        self.set_words(queue.address + 16, &[1, 1, token]);
     }
 
     /// Waits until none of the qTDs can be executed any more: they are all done, or the queue head is halted. Returns their tokens.
     #[track_caller]
     pub fn finish(&mut self, queue: Queue, chain: &[u32], ms: u32) -> Vec<u32> {
         self.until(ms, |host| {
-            // One look at all of it: the controller may be writing.
-            let head = host.bus.read_memory(queue.address, 28);
-            let word = |at: usize| {
-                let bytes = [0, 1, 2, 3].map(|byte| head[4 * at + byte]);
-                u32::from_le_bytes(bytes)
-            };
-            let (current, overlay) = (word(3), word(6));
+            let overlay = host.word(queue.address + 24);
             if overlay & 0x40 != 0 {
                 return true;
             }
             // Short packets skip qTDs, so that the overlay tells: inactive, with nothing behind it.
-            let short = overlay >> 16 & 0x7fff != 0 && word(5) & 1 == 0;
-            let next = if short { word(5) } else { word(4) };
-            let ended = overlay & 0x80 == 0 && next & 1 != 0 && current & !31 != 0;
-            ended || chain.iter().all(|qtd| host.word(qtd + 8) & 0x80 == 0)
+            let active = chain.iter().all(|qtd| host.word(qtd + 8) & 0x80 == 0);
+            let next = if overlay >> 16 & 0x7fff != 0 { 20 } else { 16 };
+            let ended = overlay & 0x80 == 0 && host.word(queue.address + next) & 1 != 0;
+            active || ended && host.word(queue.address + 12) & !31 != 0
         });
         chain.iter().map(|qtd| self.word(qtd + 8)).collect()
     }

@@ -307,7 +307,7 @@ impl<'h, B: Bus> Stick<'h, B> {
             self.request("clear", Setup::clear_halt(endpoint));
         }
         for queue in [self.out, self.in_] {
-            self.host.settle(queue, 0);
+            self.host.set_words(queue.address + 24, &[0]);
         }
         self.command("unit ready", &[0; 6], 0x80, &[]);
     }

@@ -65,6 +65,33 @@ const FIRST: u32 = 0x1000_0000;
 const LAST: u32 = 0x13FF_FFFF;
 
 /// Memory in MEM2, cached with cache operations or uncached.
+///
+/// On a Wii [`Mem2::carve`] takes a part of the arena. Here ordinary memory plays a megabyte of it:
+/// ```
+/// use std::ptr::NonNull;
+/// use mem2_dma::{BusAddr, Error, Mem2, Pool, Quiesced, Storage};
+///
+/// # #[repr(align(4096))] struct Memory([u8; 65536]);
+/// # let memory = Box::leak(Box::new(Memory([0; 65536])));
+/// let uncached = NonNull::from(&mut memory.0).cast();
+/// // SAFETY: the memory is the pool's alone, for ever.
+/// let provider = unsafe { Mem2::uncached(uncached, BusAddr::new(0x1010_0000), 65536) }?;
+/// let mut storage = Storage::<1, 16>::new();
+/// let pool: Pool = Pool::new(&provider, &mut storage)?;
+/// let controller = pool.attach(Mem2::CONSTRAINTS)?;
+///
+/// let command = controller.map_to_device(b"USBC")?;
+/// assert_eq!(command.bus(), BusAddr::new(0x1010_0000)); // a physical address, for a qTD
+/// # // SAFETY: there is no device.
+/// # let done = unsafe { Quiesced::assert() };
+/// command.discard(&done)?;
+///
+/// // MEM1 is not for pools.
+/// // SAFETY: as above.
+/// let mem1 = unsafe { Mem2::uncached(uncached, BusAddr::new(0x0010_0000), 65536) };
+/// assert!(matches!(mem1.err(), Some(Error::Unreachable { .. })));
+/// # Ok::<(), Error>(())
+/// ```
 pub struct Mem2<C: CacheOps = Coherently> {
     memory: NonNull<[u8]>,
     uncached: NonNull<u8>,
