@@ -25,22 +25,24 @@ const WORD: u32 = 32;
 /// A run of this length leaves its word no other that is as long, or else ends in it.
 const SURELY_LAST: u32 = WORD - 1;
 
-/// Finds the first of four words that owns a run of at least `n` slots, `n` being at most [`MAX_SLOTS`].
+/// For two lengths, what sets the highest bit of each that is `n` or more when it is added, `n` being from 1 to [`MAX_SLOTS`] + 1.
+const fn at_least(n: u32) -> u32 {
+    (MAX_SLOTS + 1 - n) * 0x0001_0001
+}
+
+/// Finds the first of four words that owns a run of the length that `at_least` is for.
 #[inline(always)]
-fn find_in_group(longest: [u16; GROUP_WORDS], n: u32) -> Option<u32> {
+fn find_in_group(longest: [u16; GROUP_WORDS], at_least: u32) -> Option<u32> {
     let [a, b, c, d] = longest.map(u32::from);
-    // The highest bit of each half is set if it is n or more.
-    let add = (0x8000 - n) * 0x0001_0001;
-    let (low, high) = ((a << 16 | b) + add, (c << 16 | d) + add);
-    if (low | high) & 0x8000_8000 == 0 {
-        return None;
-    }
-    let low = low & 0x8000_8000;
-    Some(if low != 0 {
-        low.leading_zeros() / 16
+    let low = ((a << 16 | b) + at_least) & 0x8000_8000;
+    let high = ((c << 16 | d) + at_least) & 0x8000_8000;
+    if low | high == 0 {
+        None
+    } else if low != 0 {
+        Some(low.leading_zeros() / 16)
     } else {
-        2 + (high & 0x8000_8000).leading_zeros() / 16
-    })
+        Some(2 + high.leading_zeros() / 16)
+    }
 }
 
 /// A maximal row of free slots.
@@ -220,8 +222,9 @@ impl<'m> Slots<'m> {
     pub(crate) fn find(&self, n: u32) -> Result<Run, u32> {
         let mut word = self.first as usize / GROUP_WORDS * GROUP_WORDS;
         let rest = self.longest.get(word..).unwrap_or_default();
+        let at_least = at_least(n);
         for group in rest.as_chunks().0 {
-            if let Some(within) = find_in_group(*group, n) {
+            if let Some(within) = find_in_group(*group, at_least) {
                 return Ok(self.first_in(word as u32 + within, n));
             }
             word += GROUP_WORDS;
@@ -279,10 +282,11 @@ impl<'m> Slots<'m> {
 
     /// Returns the length of the longest run.
     pub(crate) fn longest(&self) -> u32 {
-        let mut longest = 0;
+        let (mut longest, mut more) = (0, at_least(1));
         for group in self.longest.as_chunks::<GROUP_WORDS>().0 {
-            if longest < MAX_SLOTS && find_in_group(*group, longest + 1).is_some() {
+            if find_in_group(*group, more).is_some() {
                 longest = group.map(u32::from).into_iter().fold(longest, u32::max);
+                more = at_least(longest + 1);
             }
         }
         longest

@@ -188,14 +188,14 @@ fn pools_of_every_size_start_free_and_end_where_they_end() {
 fn the_quick_way_takes_what_the_search_finds() {
     let mut memory = Memory::new(2);
     let mut quick = 0;
-    // Every occupancy of the first 9 slots of a word, before a long run, a short one, and none.
+    // Every occupancy of the first 6 slots of a word, before a long run, a short one, and none.
     for offset in [0, 20, 32, 40, 96] {
         for rest in [0, 3, 60, 100] {
-            for pattern in 0u32..1 << 9 {
-                for n in 1..80 {
+            for pattern in 0u32..1 << 6 {
+                for n in (1..=33).chain([64, 69, 70]) {
                     let mut slots = memory.slots(256);
                     take(&mut slots, 0, 256);
-                    for slot in (0..9).filter(|slot| pattern >> slot & 1 != 0) {
+                    for slot in (0..6).filter(|slot| pattern >> slot & 1 != 0) {
                         slots.release(offset + slot, 1);
                     }
                     if rest != 0 {
@@ -211,7 +211,7 @@ fn the_quick_way_takes_what_the_search_finds() {
                         assert_eq!(Some(start), found);
                         quick += 1;
                         let mut free = vec![false; 256];
-                        for slot in (0..9).filter(|slot| pattern >> slot & 1 != 0) {
+                        for slot in (0..6).filter(|slot| pattern >> slot & 1 != 0) {
                             free[(offset + slot) as usize] = true;
                         }
                         free[(offset + 10) as usize..(offset + 10 + rest) as usize].fill(true);
@@ -233,7 +233,7 @@ fn the_longest_row_of_a_word_is_measured_exactly() {
             .find(|&n| run_starts(word, n) != 0)
             .unwrap_or(0)
     };
-    for pattern in 0..1u32 << 16 {
+    for pattern in 0..1u32 << 12 {
         for word in [
             pattern,
             pattern << 16,
