@@ -184,7 +184,10 @@ impl Usb {
         let text = defmt::Display2Format(&obstacle);
         defmt::info!("sticks are reached through IOS (/dev/usb/ven): {}", text);
         let ios = ios().map_err(UsbError::Memory)?;
-        let host = start_ios(ios).map_err(|error| UsbError::Ios(obstacle, error))?;
+        let host = start_ios(ios).map_err(|error| {
+            report_ios(ios);
+            UsbError::Ios(obstacle, error)
+        })?;
         let access = Access::ThroughIos {
             ios: number,
             obstacle,

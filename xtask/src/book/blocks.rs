@@ -134,7 +134,7 @@ fn check_command(line: &str, packages: &[String]) -> Result<()> {
         ("cargo", Some("xtask")) => {
             cli::parse(words.skip(1).map(OsString::from))?;
         }
-        ("cargo", Some("test" | "doc" | "add" | "package" | "bench")) => {
+        ("cargo", Some("test" | "doc" | "add" | "package" | "bench" | "run")) => {
             let words: Vec<&str> = words.collect();
             for pair in words.windows(2) {
                 if matches!(pair[0], "-p" | "--package") {
