@@ -82,7 +82,7 @@ pub use qmp::Qmp;
 pub use qtest::Qtest;
 pub use redir::{Answer, Ending, RedirectedDevice, RedirectedIdentity};
 pub use run::{DolphinCore, Emulator, Run};
-pub use stick_image::{StickImage, noise};
+pub use stick_image::{StickImage, Table, noise};
 pub use sticks::StickFault;
 pub use symbols::{Place, Symbols};
 pub use tools::{Program, Tools};

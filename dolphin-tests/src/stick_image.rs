@@ -16,6 +16,21 @@ const FIRST_BLOCK: u64 = 2048;
 /// Seconds since 1970 of every file: the first second of 2026, UTC.
 const TIME: &str = "1767225600";
 
+/// What is in front of a volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Table {
+    /// Nothing: the volume begins at block 0.
+    None,
+    /// An MBR of our own.
+    Own,
+    /// An MBR by sfdisk.
+    Mbr,
+    /// An MBR by sfdisk, with an extended partition and the volume in a logical one.
+    Logical,
+    /// A GPT by sgdisk.
+    Gpt,
+}
+
 /// A stick with one FAT volume. The same description gives the same bytes.
 #[derive(Debug, Clone)]
 #[must_use]
@@ -23,7 +38,7 @@ pub struct StickImage {
     fat_bits: u8,
     blocks: u64,
     blocks_per_cluster: u8,
-    partitioned: bool,
+    table: Table,
     label: String,
     files: Vec<(String, Vec<u8>)>,
 }
@@ -35,7 +50,7 @@ impl StickImage {
             fat_bits,
             blocks: mib * (1 << 20) / BLOCK,
             blocks_per_cluster: if fat_bits == 32 { 1 } else { 4 },
-            partitioned: true,
+            table: Table::Own,
             label: "WIISTICK".to_owned(),
             files: Vec::new(),
         }
@@ -48,8 +63,13 @@ impl StickImage {
     }
 
     /// Leaves the partition table out: the volume begins at block 0.
-    pub fn without_partition_table(mut self) -> Self {
-        self.partitioned = false;
+    pub fn without_partition_table(self) -> Self {
+        self.table(Table::None)
+    }
+
+    /// Chooses what is in front of the volume.
+    pub fn table(mut self, table: Table) -> Self {
+        self.table = table;
         self
     }
 
@@ -74,7 +94,11 @@ impl StickImage {
 
     /// First block of the volume.
     pub fn first_block(&self) -> u64 {
-        if self.partitioned { FIRST_BLOCK } else { 0 }
+        match self.table {
+            Table::None => 0,
+            Table::Own | Table::Mbr | Table::Gpt => FIRST_BLOCK,
+            Table::Logical => 2 * FIRST_BLOCK,
+        }
     }
 
     /// Makes the image.
@@ -85,9 +109,12 @@ impl StickImage {
         let what = || image.display().to_string();
         let file = File::create(image).context(what)?;
         file.set_len(self.blocks * BLOCK).context(what)?;
-        if self.partitioned {
-            file.write_all_at(&self.partition_table(), 0)
-                .context(what)?;
+        match self.table {
+            Table::None => {}
+            Table::Own => file
+                .write_all_at(&self.partition_table(), 0)
+                .context(what)?,
+            Table::Mbr | Table::Logical | Table::Gpt => self.partition(image)?,
         }
         self.format(image)?;
         let mut folders = BTreeSet::new();
@@ -134,8 +161,48 @@ impl StickImage {
             .args(["--offset", &first, "-h", &first])
             .arg(image)
             // In blocks of 1024 bytes.
-            .arg(((self.blocks - self.first_block()) / 2).to_string());
+            .arg((self.volume_blocks() / 2).to_string());
         feed(&mut mkfs, &[])
+    }
+
+    fn volume_blocks(&self) -> u64 {
+        // Behind the volume is the backup of a GPT.
+        let behind = if self.table == Table::Gpt {
+            FIRST_BLOCK
+        } else {
+            0
+        };
+        self.blocks - self.first_block() - behind
+    }
+
+    /// Has another program make the table.
+    fn partition(&self, image: &Path) -> Result<(), Error> {
+        let (first, blocks) = (self.first_block(), self.volume_blocks());
+        if self.table == Table::Gpt {
+            let mut sgdisk = Command::new("sgdisk");
+            sgdisk
+                .arg(format!("--new=1:{first}:{}", first + blocks - 1))
+                .args([
+                    "--typecode=1:0700",
+                    "--disk-guid=57695300-0000-4000-8000-000000000001",
+                ])
+                .arg("--partition-guid=1:57695300-0000-4000-8000-000000000002")
+                .arg(image);
+            return feed(&mut sgdisk, &[]);
+        }
+        let kind = match self.fat_bits {
+            12 => "1",
+            16 => "e",
+            _ => "c",
+        };
+        let mut script = "label: dos\nlabel-id: 0x57695300\n".to_owned();
+        if self.table == Table::Logical {
+            script += &format!("start={FIRST_BLOCK}, type=f\n");
+        }
+        script += &format!("start={first}, size={blocks}, type={kind}\n");
+        let mut sfdisk = Command::new("sfdisk");
+        sfdisk.args(["--quiet", "--no-reread"]).arg(image);
+        feed(&mut sfdisk, script.as_bytes())
     }
 
     /// An MBR with one partition, addressed by block number.

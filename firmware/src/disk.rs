@@ -31,10 +31,10 @@ use crate::block::{BlockDevice, BlockError, Cause, Counters, check_range, is_blo
 pub const LINE: usize = 16 * 1024;
 
 /// Most cache lines that a disk makes use of.
-pub const MAX_LINES: usize = 32;
+pub const MAX_LINES: usize = 12;
 
 /// Lines that one command reads where reading goes on from one line into the next.
-pub const AHEAD: usize = 8;
+pub const AHEAD: usize = 4;
 
 /// Unit of addresses in this module and in file systems, whatever the block size of the device.
 pub const SECTOR: u32 = 512;

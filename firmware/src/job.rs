@@ -283,6 +283,7 @@ impl<S: Sink> Run<'_, S> {
         index: VolumeIndex,
         area: &partition::Area,
     ) -> (VolumeKind, Stick) {
+        let errors = self.report.errors;
         let mounted = Volume::mount(disk, *area).await;
         let kind = match &mounted {
             Ok(Some(volume)) => volume.kind(),
@@ -309,6 +310,10 @@ impl<S: Sink> Run<'_, S> {
                 || self.walk(disk, volume, bytes, Purpose::Read).await == Stick::Dead
             {
                 return (kind, Stick::Dead);
+            }
+            // What a walk finds is damage enough.
+            if self.report.errors == errors {
+                return (kind, self.look_for_damage(disk, volume).await);
             }
         }
         (kind, Stick::Alive)

@@ -85,6 +85,7 @@ const LAYERS: [Layer; 11] = [
             // They make the sticks.
             Need::Mtools,
             Need::Dosfstools,
+            Need::Partitioners,
         ],
         run: emulators,
     },

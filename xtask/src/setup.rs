@@ -23,6 +23,8 @@ pub enum Need {
     Mtools,
     /// Tools that make FAT images.
     Dosfstools,
+    /// Tools that make partition tables.
+    Partitioners,
     /// C compiler and library that link Linux programs for big-endian PowerPC.
     PowerPcLinux,
     /// Runs such programs.
@@ -31,19 +33,22 @@ pub enum Need {
     Emulator(Emulator),
 }
 
-use Need::{Clippy, Compiler, Dosfstools, Linker, Mtools, PowerPcLinux, QemuUser, Rustfmt};
+use Need::{
+    Clippy, Compiler, Dosfstools, Linker, Mtools, Partitioners, PowerPcLinux, QemuUser, Rustfmt,
+};
 
 /// What `build` needs.
 pub const BUILD: [Need; 2] = [Compiler, Linker];
 
 /// What `test` needs.
-pub const TEST: [Need; 10] = [
+pub const TEST: [Need; 11] = [
     Compiler,
     Linker,
     Rustfmt,
     Clippy,
     Mtools,
     Dosfstools,
+    Partitioners,
     PowerPcLinux,
     QemuUser,
     Need::Emulator(Emulator::Qemu),
@@ -65,6 +70,7 @@ impl Need {
             Self::Clippy => "clippy",
             Self::Mtools => "mtools",
             Self::Dosfstools => "dosfstools",
+            Self::Partitioners => "sfdisk, sgdisk",
             Self::PowerPcLinux => "C for powerpc-linux-gnu",
             Self::QemuUser => "qemu-ppc (user mode)",
             Self::Emulator(Emulator::Qemu) => "QEMU 10.0 for PowerPC",
@@ -88,6 +94,7 @@ impl Need {
             Self::Clippy => program(&["cargo-clippy"]),
             Self::Mtools => program(&["mcopy"]),
             Self::Dosfstools => silent_program("mkfs.fat"),
+            Self::Partitioners => program(&["sfdisk"]).and_then(|_| program(&["sgdisk"])),
             Self::PowerPcLinux => {
                 let found = program(&["powerpc-linux-gnu-gcc"])?;
                 // The library's own start code: without it the compiler links nothing.
@@ -129,6 +136,7 @@ impl Need {
             Self::Clippy => &["rust-clippy"],
             Self::Mtools => &["mtools"],
             Self::Dosfstools => &["dosfstools"],
+            Self::Partitioners => &["fdisk", "gdisk"],
             Self::PowerPcLinux => &["gcc-powerpc-linux-gnu", "libc6-dev-powerpc-cross"],
             Self::QemuUser => &["qemu-user"],
             // The tool that unpacks the private root, and the keys that it checks packages with.

@@ -3,5 +3,6 @@
 
 pub mod guest;
 pub mod hostile;
+pub mod native;
 pub mod sample;
 pub mod sticks;

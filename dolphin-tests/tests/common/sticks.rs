@@ -76,3 +76,25 @@ pub fn files_of(stick: &StickImage) -> BTreeMap<String, (u64, String)> {
         })
         .collect()
 }
+
+/// Every bounce buffer was given back, and no DMA left MEM2: what is true of every run, however it went.
+pub fn nothing_is_left(outcome: &Outcome) {
+    let bounce = bounce(outcome);
+    assert_eq!((bounce.live, bounce.quarantined), (0, 0), "{outcome}");
+    if let Some(audit) = &outcome.audit {
+        assert!(audit.transfers > 0, "{outcome}");
+        assert_eq!(audit.outside_mem2, 0, "{outcome}");
+    }
+}
+
+/// Messages of errors, with the path as far as there is one.
+pub fn errors(outcome: &Outcome) -> Vec<String> {
+    let errors = events(outcome).into_iter().filter_map(|event| match event {
+        Event::Error { path, message, .. } => Some(match path {
+            Some(path) => format!("{path}: {message}"),
+            None => message,
+        }),
+        _ => None,
+    });
+    errors.collect()
+}

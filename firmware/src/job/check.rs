@@ -1,4 +1,5 @@
-//! Writing: a file of pseudo-random bytes on each volume, read back from the medium.
+//! Looking for damage, and writing: a file of pseudo-random bytes on each volume, read back from the
+//! medium.
 
 use core::fmt::Write;
 
@@ -94,11 +95,7 @@ impl<S: Sink> Run<'_, S> {
         check: &Check,
     ) -> Stick {
         self.path.clear();
-        let result = match self.look_for_damage(disk, area).await {
-            Ok(true) => return Stick::Alive,
-            Ok(false) => self.write_and_verify(disk, area, check).await,
-            Err(error) => Err(error),
-        };
+        let result = self.write_and_verify(disk, area, check).await;
         // Nothing half-done may reach the medium later.
         disk.discard().await;
         let Err(error) = result else {
@@ -108,28 +105,23 @@ impl<S: Sink> Run<'_, S> {
         Stick::after(error.is_local())
     }
 
-    /// Checks the file system as a whole; reports damage and returns whether there is some.
-    async fn look_for_damage<D: BlockDevice>(
+    /// Checks the file system as a whole, and reports damage that reading the files does not show.
+    pub(super) async fn look_for_damage<D: BlockDevice>(
         &mut self,
         disk: &Disk<'_, D>,
-        area: &Area,
-    ) -> Result<bool, VolumeError> {
-        let Some(Volume::Fat(mut fat)) = Volume::mount(disk, *area).await? else {
-            return Err(VolumeError::Damaged("the volume is not what it was before"));
-        };
-        let errors = self.report.errors;
+        volume: &mut Volume,
+    ) -> Stick {
+        let Volume::Fat(fat) = volume;
         let report = &mut self.report;
         let found = |fault, path: Option<&str>, what| match fault {
             Fault::Damage => report.error(path, None, &what),
             Fault::Blemish => info!("the volume is not as it should be: {}", what),
         };
-        fat.check(disk, self.buffer, found).await?;
-        let damaged = self.report.errors != errors;
-        if damaged {
-            let message = "the volume looks damaged: nothing was written here";
-            self.report.error(None, None, &message);
-        }
-        Ok(damaged)
+        let Err(error) = fat.check(disk, self.buffer, found).await else {
+            return Stick::Alive;
+        };
+        self.report.error(None, error.block(), &error);
+        Stick::after(error.is_local())
     }
 
     async fn write_and_verify<D: BlockDevice>(
