@@ -5,6 +5,7 @@
 //! - Every byte that the controller touches lies in memory from a [provider](memory::Dma): a bounce pool ([`Bounce`]) or
 //!   buffers that lie in it and are not copied. A caller's slice is never given to the controller, so that dropping, or even
 //!   forgetting, a transfer is sound; what the controller may still touch is kept until it has provably let go.
+//! - Control, bulk, interrupt and isochronous transfers, at high speed and through the transaction translators of hubs.
 //! - Transfers are queued, several on a pipe; use them [polled](Ehci), as [futures](Host), asleep between
 //!   [interrupts](Interrupt), or through the embassy USB host traits (feature `embassy`).
 //! - Every wait has a bound, every failure a cause: stall, babble, transaction error after 32 retries, timeout, unplugged,
@@ -18,8 +19,8 @@
 //! | module | knows |
 //! |---|---|
 //! | [`registers`] | 32-bit access in either byte order, every bit of every register |
-//! | [`layout`] | queue heads, transfer descriptors, frame list as little-endian words |
-//! | [`schedule`] | the asynchronous ring, the periodic tree, chains of transfer descriptors: memory logic only |
+//! | [`layout`] | queue heads, qTDs, iTDs, siTDs, frame list as little-endian words |
+//! | [`schedule`] | the asynchronous ring, the frame list and its tree, chains of qTDs, isochronous packets: memory logic only |
 //! | [`port`] | a root port as a state machine |
 //! | [`Ehci`] | take-over, transfers, recovery, watchdogs; moved on by [`Ehci::poll`] |
 //! | [`Host`] | the same as futures, for the tasks of one thread |
@@ -117,10 +118,20 @@
 //! [`platform::hollywood::enable_interrupt`] from [`Platform::prepare`]; and let [`Platform::serves_port`] leave port 2,
 //! the internal Bluetooth device, to the companion (hardware notes, sections 3.4 and 3.6).
 //!
-//! # What is not there
+//! # Isochronous streams
 //!
-//! Isochronous transfers (iTD, siTD); interrupt endpoints whose split transactions cross a frame (FSTN);
-//! `CLEAR_TT_BUFFER` requests to a hub after an aborted split transaction.
+//! [`Ehci::open_stream`] gives an isochronous endpoint its share of the bus, [`Ehci::submit_batch`] queues up to eight packets
+//! with a size each, [`Ehci::take_batch`] says what came of each of them; or [`Host::submit_batch`] as a future. Submit the next
+//! batch before the last one ends, and its packets follow without a gap.
+//!
+//! # What it does in its own way
+//!
+//! Split transactions of interrupt and isochronous endpoints begin early enough in a frame to complete in it. The schedule thus
+//! needs neither frame span traversal nodes (FSTN) nor back pointers between siTDs; [`layout`] has both. Full-speed isochronous
+//! endpoints with packets of more than 940 bytes get no complete-split to spare.
+//!
+//! What a given up split transaction leaves in a hub's transaction translator is for whoever talks to the hub to clear: see
+//! [`Ehci::translator_to_clear`]. The embassy adapter does it by itself.
 #![cfg_attr(not(test), no_std)]
 #![deny(
     missing_docs,

@@ -16,6 +16,9 @@ const POOL: u32 = MEM2 + 0x4000;
 const GROUPS: usize = 64;
 const LIVE: usize = 64;
 
+/// How many times less the long tests try on a processor that is emulated, as big-endian ones are.
+pub const SHARE: u64 = if cfg!(target_endian = "big") { 10 } else { 1 };
+
 /// The driver of these tests.
 pub type Driver<'p> = Ehci<Board, Tracked<'p>, Board>;
 
