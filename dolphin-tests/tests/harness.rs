@@ -159,7 +159,7 @@ fn arguments_arrive_as_the_homebrew_channel_hands_them_over() {
         let run = run(emulator, &image).argument("list").argument("a=b c");
         let outcome = run.success(&tools()).unwrap();
         let name = run_name(&image);
-        let expected = format!("{name}\0list\0a=b c\0{map}");
+        let expected = format!("{name}\0list\0a=b c\0unattended\0{map}");
         let memory = outcome.memory.unwrap();
         let block =
             [8, 12, 16].map(|offset| memory.read_word((ENTRY & 0x3FFF_FFFF) + offset).unwrap());
@@ -484,14 +484,10 @@ fn the_cache_model_of_dolphin_is_on_unless_the_fast_core_is_chosen() {
 }
 
 #[test]
-fn dolphin_has_no_stick_and_qemu_has_no_gecko() {
+fn qemu_has_no_gecko() {
     let image = Guest::new().exit(0).image();
-    for run in [
-        run(Emulator::Dolphin, &image).stick("x"),
-        run(Emulator::Qemu, &image).gecko(),
-    ] {
-        assert!(matches!(run.start(&tools()), Err(Error::Unsupported(_))));
-    }
+    let run = run(Emulator::Qemu, &image).gecko();
+    assert!(matches!(run.start(&tools()), Err(Error::Unsupported(_))));
 }
 
 #[test]

@@ -58,6 +58,10 @@ impl<A: RootPorts, B: RootPorts> RootPorts for Either<A, B> {
     fn disable_port(&mut self, port: u8) {
         both!(self, controller => controller.disable_port(port));
     }
+
+    fn take_unserved(&mut self) -> Option<ehci::PortEvent> {
+        both!(self, controller => controller.take_unserved())
+    }
 }
 
 impl<'d, A, B> UsbHostAllocator<'d> for Either<A, B>

@@ -74,9 +74,9 @@ impl Glyph {
         if x / 4 >= self.row_bytes {
             return 0;
         }
-        let byte = self
-            .rows
-            .get(y * self.row_bytes + x / 4)
+        let byte = y
+            .checked_mul(self.row_bytes)
+            .and_then(|row| self.rows.get(row + x / 4))
             .copied()
             .unwrap_or(0);
         // Four levels.

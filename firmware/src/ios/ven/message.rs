@@ -10,7 +10,7 @@ pub mod request {
     pub const SHUTDOWN: u32 = 2;
     /// Descriptors; in: a device with an alternate setting; out: [`PARAMETERS_BYTES`](super::PARAMETERS_BYTES).
     pub const DEVICE_PARAMETERS: u32 = 3;
-    /// The changes were taken; the next [`DEVICE_CHANGE`](self::DEVICE_CHANGE) may wait.
+    /// The changes were taken; the next [`DEVICE_CHANGE`] may wait.
     pub const ATTACH_FINISH: u32 = 6;
     /// Selects an alternate setting; in: a device with the setting.
     pub const SET_ALTERNATE: u32 = 7;
