@@ -25,23 +25,27 @@ const WORD: u32 = 32;
 /// A run of this length leaves its word no other that is as long, or else ends in it.
 const SURELY_LAST: u32 = WORD - 1;
 
-/// For two lengths, what sets the highest bit of each that is `n` or more when it is added, `n` being from 1 to [`MAX_SLOTS`] + 1.
+/// The highest bit of each of two lengths in a word.
+const HIGHEST: u32 = 0x8000_8000;
+
+/// For two lengths in a word whose highest bits have been set, what leaves the highest bit of each that was `n` or more when it is
+/// subtracted, `n` being from 1 to [`MAX_SLOTS`] + 1. Nothing is borrowed from the other length.
 const fn at_least(n: u32) -> u32 {
-    (MAX_SLOTS + 1 - n) * 0x0001_0001
+    n * 0x0001_0001
 }
 
 /// Finds the first of four words that owns a run of the length that `at_least` is for.
 #[inline(always)]
 fn find_in_group(longest: [u16; GROUP_WORDS], at_least: u32) -> Option<u32> {
     let [a, b, c, d] = longest.map(u32::from);
-    let low = ((a << 16 | b) + at_least) & 0x8000_8000;
-    let high = ((c << 16 | d) + at_least) & 0x8000_8000;
-    if low | high == 0 {
+    let low = (a << 16 | b | HIGHEST) - at_least;
+    let high = (c << 16 | d | HIGHEST) - at_least;
+    if (low | high) & HIGHEST == 0 {
         None
-    } else if low != 0 {
-        Some(low.leading_zeros() / 16)
+    } else if low & HIGHEST != 0 {
+        Some((low & HIGHEST).leading_zeros() / 16)
     } else {
-        Some(2 + high.leading_zeros() / 16)
+        Some(2 + (high & HIGHEST).leading_zeros() / 16)
     }
 }
 
@@ -220,14 +224,14 @@ impl<'m> Slots<'m> {
     /// Finds the first run of at least `n` slots, of at most [`MAX_SLOTS`], or returns the length of the longest.
     #[inline(always)]
     pub(crate) fn find(&self, n: u32) -> Result<Run, u32> {
-        let mut word = self.first as usize / GROUP_WORDS * GROUP_WORDS;
-        let rest = self.longest.get(word..).unwrap_or_default();
+        let mut number = self.first as usize / GROUP_WORDS;
+        let groups = self.longest.as_chunks::<GROUP_WORDS>().0;
         let at_least = at_least(n);
-        for group in rest.as_chunks().0 {
+        while let Some(group) = groups.get(number) {
             if let Some(within) = find_in_group(*group, at_least) {
-                return Ok(self.first_in(word as u32 + within, n));
+                return Ok(self.first_in((number * GROUP_WORDS) as u32 + within, n));
             }
-            word += GROUP_WORDS;
+            number += 1;
         }
         Err(self.longest())
     }
@@ -237,15 +241,16 @@ impl<'m> Slots<'m> {
         let bits = self.owned(word);
         let starts = run_starts(bits, n);
         // Within the word, or else the one that leaves it.
-        let from = if starts != 0 {
-            starts.leading_zeros()
+        if starts != 0 {
+            let start = word * WORD + starts.leading_zeros();
+            let len = self.measure(start);
+            Run { start, len }
         } else {
-            WORD - bits.trailing_ones()
-        };
-        let start = word * WORD + from;
-        Run {
-            start,
-            len: self.measure(start),
+            let here = bits.trailing_ones();
+            Run {
+                start: (word + 1) * WORD - here,
+                len: self.measure_last(word, here),
+            }
         }
     }
 
@@ -322,38 +327,9 @@ impl<'m> Slots<'m> {
     #[inline(always)]
     pub(crate) fn release(&mut self, at: u32, n: u32) {
         self.used = self.used.wrapping_sub(n);
-        if n < WORD {
-            if !self.release_within(at, n) {
-                self.release_across(at, n);
-            }
-            return;
-        }
-        let (end, next) = (at + n, (at + n) / WORD);
-        let after = self.longest_of(next);
-        let last_starts_at_end =
-            end % WORD + (self.bits(next) << (end % WORD)).leading_ones() == WORD;
-        if after >= SURELY_LAST && last_starts_at_end && (at == 0 || !self.is_free(at - 1)) {
-            self.release_before(
-                Run {
-                    start: end,
-                    len: after,
-                },
-                n,
-            );
-        } else {
+        if n >= WORD || !self.release_within(at, n) {
             self.release_across(at, n);
         }
-    }
-
-    /// Frees the `n` slots, 32 or more, before a run that its word owns alone, and behind no free slot.
-    #[inline(never)]
-    fn release_before(&mut self, run: Run, n: u32) {
-        let at = run.start - n;
-        let word = at / WORD;
-        self.fill(at, run.start, true);
-        self.set_longest(run.start / WORD, 0);
-        self.set_longest(word, n + run.len);
-        self.first = self.first.min(word);
     }
 
     /// Frees slots of one word if that concerns no other word, as it mostly does; returns whether it did.
@@ -423,17 +399,15 @@ impl<'m> Slots<'m> {
 
     /// Returns the start of the run that contains `slot`.
     fn start_of(&self, slot: u32) -> u32 {
-        let (mut word, bit) = (slot / WORD, slot % WORD);
+        let (word, bit) = (slot / WORD, slot % WORD);
         let here = (self.bits(word) >> (WORD - 1 - bit)).trailing_ones() - 1;
         if here < bit || word == 0 || self.bits(word - 1) & 1 == 0 {
             return slot - here;
         }
         // Wholly free words that own no run lie inside one.
-        word -= 1;
-        while self.longest_of(word) == 0 && word != 0 {
-            word -= 1;
-        }
-        (word + 1) * WORD - self.bits(word).trailing_ones()
+        let before = self.longest.get(..word as usize).unwrap_or_default();
+        let owner = before.iter().rposition(|&len| len != 0).unwrap_or(0) as u32;
+        (owner + 1) * WORD - self.bits(owner).trailing_ones()
     }
 
     /// Measures the run that starts at `start`.
@@ -443,6 +417,11 @@ impl<'m> Slots<'m> {
         if bit + here < WORD {
             return here;
         }
+        self.measure_last(word, here)
+    }
+
+    /// Measures the run that starts in `word` with its last `here` slots.
+    fn measure_last(&self, word: u32, here: u32) -> u32 {
         let longest = self.longest_of(word);
         if longest >= SURELY_LAST {
             longest
