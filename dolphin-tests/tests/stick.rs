@@ -136,7 +136,7 @@ fn a_quarter_of_the_stack_is_never_used() {
     let elf = std::fs::read(tools().program("boot").unwrap().elf.unwrap()).unwrap();
     let elf = object::File::parse(&*elf).unwrap();
     let start = elf.symbol_by_name("__stack_start").unwrap().address() as u32 & 0x3FFF_FFFF;
-    let mut stack = vec![0; 0x4_0000];
+    let mut stack = vec![0; 0x2_0000];
     let memory = outcome.memory.as_ref().unwrap();
     memory.read(start, &mut stack).unwrap();
     let unused = stack.iter().position(|&byte| byte != 0).unwrap();

@@ -95,8 +95,8 @@ enum Interrupted {
 }
 
 /// What the tasks share: the menu, the console, and the keys.
-struct Shell<'a, M> {
-    app: RefCell<App<'a>>,
+struct Shell<'a, 'm, M> {
+    app: RefCell<&'a mut App<'m>>,
     console: RefCell<&'a mut M>,
     keyboard: RefCell<Keyboard>,
     /// The key that is down on a USB keyboard.
@@ -104,8 +104,8 @@ struct Shell<'a, M> {
     shown: Cell<Option<Instant>>,
 }
 
-impl<'a, M: Console> Shell<'a, M> {
-    fn new(app: App<'a>, console: &'a mut M) -> Self {
+impl<'a, 'm, M: Console> Shell<'a, 'm, M> {
+    fn new(app: &'a mut App<'m>, console: &'a mut M) -> Self {
         Self {
             app: RefCell::new(app),
             console: RefCell::new(console),
@@ -134,12 +134,12 @@ impl<'a, M: Console> Shell<'a, M> {
         command
     }
 
-    fn app(&self, act: impl FnOnce(&mut App<'a>)) {
+    fn app(&self, act: impl FnOnce(&mut App<'m>)) {
         act(&mut self.app.borrow_mut());
     }
 
-    /// Works, and goes on looking at the keys meanwhile.
-    async fn work<T>(&self, work: impl Future<Output = T>) -> Result<T, Interrupted> {
+    /// Works, and goes on looking at the keys meanwhile. Work is pinned where it is: it is large, and a move keeps room for it twice.
+    async fn work<T>(&self, work: Pin<&mut impl Future<Output = T>>) -> Result<T, Interrupted> {
         let mut end = None;
         let interrupted = {
             let work = pin!(async { end = Some(work.await) });
@@ -187,7 +187,7 @@ impl<'a, M: Console> Shell<'a, M> {
 
 /// Runs the menu where there is no way to sticks.
 pub async fn attend_alone<M: Console>(
-    app: App<'_>,
+    app: &mut App<'_>,
     console: &mut M,
     text: &mut String<DOCUMENT_BYTES>,
 ) -> Exit {
@@ -209,7 +209,7 @@ pub async fn attend_alone<M: Console>(
 pub async fn attend<'d, C, M>(
     controller: C,
     state: &'d BusState,
-    app: App<'_>,
+    app: &mut App<'_>,
     console: &mut M,
     buffers: Buffers<'_>,
 ) -> Exit
@@ -283,7 +283,7 @@ where
 async fn listen<'d, A, M>(
     bus: &BusHandle<'d, A>,
     keyboards: &Channel<NoopRawMutex, EnumerationInfo, 1>,
-    shell: &Shell<'_, M>,
+    shell: &Shell<'_, '_, M>,
 ) -> core::convert::Infallible
 where
     A: UsbHostAllocator<'d>,
@@ -321,7 +321,7 @@ async fn menu<'d, A, M>(
     bus: &BusHandle<'d, A>,
     news: &Channel<NoopRawMutex, News, 1>,
     keyboards: &Channel<NoopRawMutex, EnumerationInfo, 1>,
-    shell: &Shell<'_, M>,
+    shell: &Shell<'_, '_, M>,
     mut buffers: Buffers<'_>,
 ) -> Exit
 where
@@ -350,7 +350,8 @@ where
                     continue;
                 };
                 let opened = MassStorage::open(bus.clone(), tally, &info, configuration);
-                match shell.work(opened).await {
+                let opened = shell.work(pin!(opened)).await;
+                match opened {
                     Ok(Ok(storage)) => {
                         let stick = place.insert(Held {
                             port,
@@ -360,7 +361,8 @@ where
                         });
                         next = next.wrapping_add(u16::from(stick.storage.units()));
                         let described = describe(stick, shell, &mut buffers);
-                        if let Err(Interrupted::Quit(exit)) = shell.work(described).await {
+                        let described = shell.work(pin!(described)).await;
+                        if let Err(Interrupted::Quit(exit)) = described {
                             return exit;
                         }
                     }
@@ -412,7 +414,7 @@ where
 /// Puts the units of a stick on the menu.
 async fn describe<'t, 'd: 't, A, M>(
     stick: &Held<'t, 'd, A>,
-    shell: &Shell<'_, M>,
+    shell: &Shell<'_, '_, M>,
     buffers: &mut Buffers<'_>,
 ) where
     A: UsbHostAllocator<'d> + 't,
@@ -463,9 +465,9 @@ fn bytes<'d, A: UsbHostAllocator<'d>>(unit: &Unit<'_, '_, 'd, A>) -> u64 {
 }
 
 /// Passes the records of a check to the menu.
-struct Records<'s, 'a, M>(&'s Shell<'a, M>);
+struct Records<'s, 'a, 'm, M>(&'s Shell<'a, 'm, M>);
 
-impl<M: Console> Sink for Records<'_, '_, M> {
+impl<M: Console> Sink for Records<'_, '_, '_, M> {
     fn event(&mut self, event: &Event<&str>) {
         self.0.app(|app| app.event(event));
     }
@@ -475,7 +477,7 @@ impl<M: Console> Sink for Records<'_, '_, M> {
 async fn carry_out<'t, 'd: 't, A, M>(
     command: Command,
     held: &[Option<Held<'t, 'd, A>>],
-    shell: &Shell<'_, M>,
+    shell: &Shell<'_, '_, M>,
     buffers: &mut Buffers<'_>,
 ) -> Result<(), Interrupted>
 where
@@ -494,7 +496,8 @@ where
         })?;
         Some((stick, lun, stick.storage.unit(lun).await))
     };
-    let (stick, lun, mut unit) = match shell.work(unit).await {
+    let unit = shell.work(pin!(unit)).await;
+    let (stick, lun, mut unit) = match unit {
         Ok(Some((stick, lun, Ok(unit)))) => (stick, lun, unit),
         Ok(Some((_, _, Err(error)))) => {
             let reason = Line::of(error);
@@ -522,7 +525,8 @@ where
                 path.into_iter(),
                 found,
             );
-            match shell.work(listed).await {
+            let listed = shell.work(pin!(listed)).await;
+            match listed {
                 Ok(Ok(complete)) => shell.app(|app| app.listed(!complete)),
                 Ok(Err(error)) => {
                     let reason = Line::of(error);
@@ -550,7 +554,7 @@ where
                 task: Task::Read,
                 clock: shell.console.borrow().clock(),
             };
-            let end = shell.work(job.run(unit, &identity)).await;
+            let end = shell.work(pin!(job.run(unit, &identity))).await;
             shell.app(|app| app.finished(end.is_err()));
             if let Err(Interrupted::Quit(exit)) = end {
                 return Err(Interrupted::Quit(exit));
@@ -562,7 +566,8 @@ where
                 shell.app(|app| app.progress(permille, rate, "reading"));
             };
             let measured = session::measure(&mut unit, buffers.files, clock, progress);
-            match shell.work(measured).await {
+            let measured = shell.work(pin!(measured)).await;
+            match measured {
                 Ok(Ok(speed)) => {
                     buffers.text.clear();
                     // Fits.
@@ -578,7 +583,8 @@ where
         }
         Command::Eject(_) => {
             drop(unit);
-            match shell.work(stick.storage.eject(lun)).await {
+            let ejected = shell.work(pin!(stick.storage.eject(lun))).await;
+            match ejected {
                 Ok(Ok(())) => shell.app(|app| app.ejected(id)),
                 Ok(Err(error)) => {
                     let reason = Line::of(format_args!("It did not stop: {error}"));
@@ -593,7 +599,10 @@ where
 }
 
 /// Tells the menu that work was stopped; leaves if the person wants to leave.
-fn stopped<M: Console>(interrupted: Interrupted, shell: &Shell<'_, M>) -> Result<(), Interrupted> {
+fn stopped<M: Console>(
+    interrupted: Interrupted,
+    shell: &Shell<'_, '_, M>,
+) -> Result<(), Interrupted> {
     shell.app(|app| app.failed("Stopped."));
     match interrupted {
         Interrupted::Cancelled => Ok(()),

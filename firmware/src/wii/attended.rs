@@ -57,8 +57,8 @@ pub fn run(arguments: Arguments<'static>) -> Exit {
         .and_then(|pool| Usb::start(pool, Mem2::CONSTRAINTS, ipc::ios));
     match usb {
         Ok(usb) => {
-            let app = app(usb.access());
-            let exit = attend(&usb, app, &mut machine, text);
+            let mut app = app(usb.access());
+            let exit = attend(&usb, &mut app, &mut machine, text);
             // First of all, so that IOS has no request any more when the way to sticks is closed.
             machine.stop();
             if let Err(error) = usb.stop() {
@@ -68,8 +68,8 @@ pub fn run(arguments: Arguments<'static>) -> Exit {
         }
         Err(error) => {
             defmt::warn!("no way to sticks: {}", defmt::Display2Format(&error));
-            let app = app(Access::None(error.obstacle()));
-            let exit = block_on(attended::attend_alone(app, &mut machine, text));
+            let mut app = app(Access::None(error.obstacle()));
+            let exit = attend_alone(&mut app, &mut machine, text);
             machine.stop();
             exit
         }
@@ -80,7 +80,7 @@ pub fn run(arguments: Arguments<'static>) -> Exit {
 #[inline(never)]
 fn attend(
     usb: &Usb,
-    app: App<'_>,
+    app: &mut App<'_>,
     machine: &mut Machine,
     text: &'static mut heapless::String<DOCUMENT_BYTES>,
 ) -> Exit {
@@ -92,6 +92,17 @@ fn attend(
         machine,
         buffers(text),
     ));
+    block_on(attend)
+}
+
+// Not inlined, lest every way through the menu have its frame.
+#[inline(never)]
+fn attend_alone(
+    app: &mut App<'_>,
+    machine: &mut Machine,
+    text: &mut heapless::String<DOCUMENT_BYTES>,
+) -> Exit {
+    let attend = pin!(attended::attend_alone(app, machine, text));
     block_on(attend)
 }
 

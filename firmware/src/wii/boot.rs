@@ -5,7 +5,7 @@
 //! runs in real mode, so that no mapping is in use while it changes (hardware notes, 1.2). Caches
 //! that are on stay on with what they hold: the loader's lines may be dirty.
 //!
-//! The stack has a BAT of its own: 256 KiB that end at 0x8000_0000, with nothing mapped below, so
+//! The stack has a BAT of its own: 128 KiB that end at 0x8000_0000, with nothing mapped below, so
 //! that an overflow is a DSI exception and not a silent loss of data.
 
 use crate::arguments::{self, Arguments};
@@ -13,7 +13,7 @@ use core::arch::global_asm;
 use hollywood_pac::lowmem::LowMemory;
 
 /// Lowest mapped address of the stack.
-pub const STACK_BOTTOM: u32 = 0x7FFC_0000;
+pub const STACK_BOTTOM: u32 = 0x7FFE_0000;
 /// First address above the stack.
 pub const STACK_TOP: u32 = 0x8000_0000;
 
@@ -171,8 +171,8 @@ global_asm!(
     "    clrlwi 3, 3, 2",
     "    ori 3, 3, 0x0002",
     "    mtspr 575, 3",
-    "    lis 4, 0x7FFC",
-    "    ori 4, 4, 0x0007", // 256 KiB
+    "    lis 4, 0x7FFE",
+    "    ori 4, 4, 0x0003", // 128 KiB
     "    mtspr 574, 4",
     "    isync",
     // FPU on: the target passes floats in registers. IEEE mode, no FP exceptions.
