@@ -132,8 +132,8 @@ const MUTATIONS: &[Mutation] = &[
     Mutation {
         what: "a short packet does not skip the rest of its transfer",
         file: "ehci/src/schedule/queue.rs",
-        from: "            let link = if qtd == skip_to { Link::NONE } else { alternate };",
-        to: "            let link = if qtd == skip_to { alternate } else { Link::NONE };",
+        from: "            let link = if qtd == skip_to {",
+        to: "            let link = if qtd != skip_to {",
         tests: (UNIT, "transfers"),
     },
     Mutation {

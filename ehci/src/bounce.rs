@@ -139,6 +139,16 @@ impl<const SLOT: usize> Coherent for Descriptors<'_, SLOT> {
             word.set(value);
         }
     }
+
+    fn store_row(&self, offset: usize, values: &[u32; 8]) {
+        let row = self.0.get(offset / size_of::<Le32>()..);
+        let Some([a, b, c, d, e, f, g, h]) = row.and_then(|row| row.first_chunk()) else {
+            return;
+        };
+        for (word, value) in [a, b, c, d, e, f, g, h].into_iter().zip(values) {
+            word.set(*value);
+        }
+    }
 }
 
 impl<const SLOT: usize> Drop for Descriptors<'_, SLOT> {

@@ -226,7 +226,8 @@ pub fn qtd_capacity(bus: u32, remaining: u32, max_packet: u32) -> u32 {
 ///
 /// Numbers beyond the block read as zero and are not written: a mistake cannot touch foreign memory.
 #[derive(Debug)]
-pub struct Descriptors<M> {
+pub struct Descriptors<M: ?Sized> {
+    bus: u32,
     memory: M,
 }
 
@@ -260,13 +261,16 @@ impl<M: Coherent> Descriptors<M> {
     ///
     /// Returns nothing if the memory is smaller or not aligned.
     pub fn new(memory: M) -> Option<Self> {
-        let fits = memory.size() >= DESCRIPTOR_BYTES && memory.bus_address().is_multiple_of(PAGE);
-        fits.then_some(Self { memory })
+        let bus = memory.bus_address();
+        let fits = memory.size() >= DESCRIPTOR_BYTES && bus.is_multiple_of(PAGE);
+        fits.then_some(Self { bus, memory })
     }
+}
 
+impl<M: Coherent + ?Sized> Descriptors<M> {
     /// Returns the bus address of the frame list.
     pub fn frame_list(&self) -> u32 {
-        self.memory.bus_address()
+        self.bus
     }
 
     /// Sets an entry of the frame list, if it differs.
@@ -287,9 +291,7 @@ impl<M: Coherent> Descriptors<M> {
 
     /// Returns the bus address of a queue head.
     pub fn qh_bus(&self, qh: Qh) -> u32 {
-        self.memory
-            .bus_address()
-            .wrapping_add(self.qh_offset(qh) as u32)
+        self.bus.wrapping_add(self.qh_offset(qh) as u32)
     }
 
     /// Returns the bus address of a queue head's setup packet.
@@ -299,9 +301,7 @@ impl<M: Coherent> Descriptors<M> {
 
     /// Returns the bus address of a qTD.
     pub fn qtd_bus(&self, qtd: Qtd) -> u32 {
-        self.memory
-            .bus_address()
-            .wrapping_add(self.qtd_offset(qtd) as u32)
+        self.bus.wrapping_add(self.qtd_offset(qtd) as u32)
     }
 
     /// Loads a word of a queue head.
@@ -338,9 +338,7 @@ impl<M: Coherent> Descriptors<M> {
 
     /// Returns the bus address of an isochronous descriptor.
     pub fn itd_bus(&self, itd: Itd) -> u32 {
-        self.memory
-            .bus_address()
-            .wrapping_add(self.itd_offset(itd) as u32)
+        self.bus.wrapping_add(self.itd_offset(itd) as u32)
     }
 
     /// Loads a word of an isochronous descriptor.
@@ -397,21 +395,27 @@ impl<M: Coherent> Descriptors<M> {
         self.store_qtd(qtd, qtd::TOKEN, 0);
     }
 
-    /// Writes the buffer pointers of a qTD for contiguous data at a bus address (section 3.5.4).
+    /// Writes a qTD for contiguous data at a bus address (section 3.5).
     ///
-    /// Only those of pages that the data touches: the controller uses no other. Their upper halves are zero since the memory
-    /// was allocated.
-    pub fn set_buffer(&self, qtd: Qtd, bus: u32, bytes: u32) {
-        self.store_qtd(qtd, qtd::BUFFER, bus);
+    /// Of the buffer pointers only those of pages that the data touches have a value: the controller uses no other. Their
+    /// upper halves are zero since the memory was allocated.
+    pub fn write_qtd(&self, qtd: Qtd, next: Link, alternate: Link, token: Token, bus: u32, bytes: u32) {
+        if usize::from(qtd.0) >= QTDS {
+            return;
+        }
+        let mut row = [next.0, alternate.0, token.0, bus, 0, 0, 0, 0];
+        let [.., second, third, fourth, fifth] = &mut row;
         let mut page = bus & !(PAGE - 1);
-        let mut left = (bus % PAGE + bytes).min(PAGES * PAGE);
-        let mut field = qtd::BUFFER;
-        while left > PAGE {
+        let mut left = (bus % PAGE).wrapping_add(bytes);
+        for pointer in [second, third, fourth, fifth] {
+            if left <= PAGE {
+                break;
+            }
             left -= PAGE;
             page = page.wrapping_add(PAGE);
-            field += 4;
-            self.store_qtd(qtd, field, page);
+            *pointer = page;
         }
+        self.memory.store_row(self.qtd_offset(qtd), &row);
     }
 
     /// Orders all earlier stores before all later ones, as the controller sees them.
@@ -456,10 +460,23 @@ mod tests {
         assert_eq!(qtd_capacity(0x1020, 20449, 64), 20416);
     }
 
+    fn write(memory: &Descriptors<crate::testing::Block>, bus: u32, bytes: u32) {
+        memory.write_qtd(Qtd(3), Link::NONE, Link::NONE, Token(0), bus, bytes);
+    }
+
+    #[test]
+    fn the_words_of_a_qtd_are_two_links_a_token_and_five_pointers() {
+        let memory = crate::testing::descriptors();
+        let token = Token::new(Pid::In, 512, true);
+        memory.write_qtd(Qtd(3), Link(0x40), Link(0x80), token, 0x1234_5678, 512);
+        let words = [0, 4, 8, 12, 16, 20, 24, 28].map(|at| memory.load_qtd(Qtd(3), at));
+        assert_eq!(words, [0x40, 0x80, token.0, 0x1234_5678, 0, 0, 0, 0]);
+    }
+
     #[test]
     fn the_buffer_pointers_of_a_qtd_are_an_address_and_four_pages() {
         let memory = crate::testing::descriptors();
-        memory.set_buffer(Qtd(3), 0x1234_5678, 4 * 4096);
+        write(&memory, 0x1234_5678, 4 * 4096);
         let pointers = [0, 4, 8, 12, 16].map(|at| memory.load_qtd(Qtd(3), qtd::BUFFER + at));
         assert_eq!(
             pointers,
@@ -476,9 +493,9 @@ mod tests {
     #[test]
     fn pages_that_the_data_does_not_touch_get_no_pointer() {
         let memory = crate::testing::descriptors();
-        memory.set_buffer(Qtd(3), 0x1234_5000, 4096);
+        write(&memory, 0x1234_5000, 4096);
         assert_eq!(memory.load_qtd(Qtd(3), qtd::BUFFER + 4), 0);
-        memory.set_buffer(Qtd(3), 0x1234_5000, 4097);
+        write(&memory, 0x1234_5000, 4097);
         assert_eq!(memory.load_qtd(Qtd(3), qtd::BUFFER + 4), 0x1234_6000);
         assert_eq!(memory.load_qtd(Qtd(3), qtd::BUFFER + 8), 0);
     }
@@ -503,6 +520,7 @@ mod tests {
         let memory = crate::testing::descriptors();
         memory.store_qh(Qh(200), 0, 1);
         memory.store_qtd(Qtd(200), 0, 1);
+        memory.write_qtd(Qtd(200), Link(2), Link(2), Token(2), 2, 2);
         assert_eq!(
             (memory.load_qh(Qh(200), 0), memory.load_qtd(Qtd(200), 0)),
             (0, 0)

@@ -22,6 +22,13 @@ pub trait Coherent {
 
     /// Stores a word as little-endian at a byte offset, a multiple of four below [`Coherent::size`].
     fn store(&self, offset: usize, value: u32);
+
+    /// Stores eight words in a row, as [`Coherent::store`]: a descriptor at once.
+    fn store_row(&self, offset: usize, values: &[u32; 8]) {
+        for (index, &value) in values.iter().enumerate() {
+            self.store(offset + 4 * index, value);
+        }
+    }
 }
 
 /// Memory of a transfer's data that the controller may own, until it is dropped.

@@ -122,12 +122,12 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
         };
         let tail = self
             .pool
-            .tail(&self.memory)
+            .tail(&*self.memory)
             .ok_or(OpenError::NoDescriptors)?;
         let capabilities = endpoint.capabilities(plan);
         self.memory
             .init_qh(qh, endpoint.characteristics(), capabilities, false);
-        self.pool.restart(&self.memory, qh, tail);
+        self.pool.restart(&*self.memory, qh, tail);
         let Some(pipe) = self.pipe_mut(qh) else {
             return Err(OpenError::NoQueueHead);
         };
@@ -345,7 +345,7 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
                 .oldest
                 .and_then(|index| self.transfers.first_qtd(index))
                 .unwrap_or(pipe.tail);
-            self.pool.restart(&self.memory, qh, at);
+            self.pool.restart(&*self.memory, qh, at);
         }
     }
 

@@ -403,10 +403,10 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
         let pipe = self.pipes.get_mut(usize::from(qh.0))?;
         let max_packet = pipe.endpoint.as_ref()?.packet_bytes();
         if more && pipe.stop.is_none() {
-            pipe.stop = Some(self.pool.tail(&self.memory)?);
+            pipe.stop = Some(self.pool.tail(&*self.memory)?);
         }
         let stop = if more { pipe.stop } else { None };
-        let (memory, tail) = (&self.memory, &mut pipe.tail);
+        let (memory, tail) = (&*self.memory, &mut pipe.tail);
         self.pool
             .append(memory, tail, stages, max_packet, stop, interrupt)
     }

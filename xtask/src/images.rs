@@ -24,7 +24,7 @@ const STICKS: (&str, &str) = ("virtual-libusb", "libvirtual_libusb.so");
 /// What [`check_size`] measures: an example of a package, and how many bytes of memory it may take.
 const SMALL: (&str, &str, u64) = ("hollywood-pac", "three_registers", 512);
 /// What [`check_no_panic`] links: packages whose example `no_panic` does all that they can do, with the features that it takes.
-const NO_PANIC: [(&str, &str); 1] = [("mem2-dma", "mem2")];
+const NO_PANIC: [(&str, &str); 2] = [("mem2-dma", "mem2"), ("ehci", "")];
 
 /// Builds all images of the tree into `target/dol`. Cargo keeps its own files in `cargo_target`,
 /// if given.

@@ -9,6 +9,10 @@ use crate::QTDS;
 use crate::layout::{Descriptors, Link, Pid, Qh, Qtd, Token, qh, qtd, qtd_capacity};
 use crate::memory::Coherent;
 
+/// All of a controller's descriptors. Whatever memory they lie in: what runs for every transfer is compiled once, with this
+/// crate, and not with each program that uses it.
+type Memory<'a> = Descriptors<dyn Coherent + 'a>;
+
 /// One stage of a transfer: contiguous bytes in one direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stage {
@@ -82,16 +86,23 @@ pub enum Progress {
 /// The qTDs that no queue uses, and the links of those in use.
 #[derive(Debug)]
 pub struct Pool {
-    /// The qTD behind each, within a chain, up to the tail; or within the free list.
-    next: [Qtd; QTDS],
-    /// Bytes that each was asked to move.
-    bytes: [u16; QTDS],
+    entries: [Entry; QTDS],
     free: Qtd,
     available: usize,
 }
 
+/// What is known of a qTD besides what the controller sees.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    /// The one behind it, within a chain; or within the free list.
+    next: Qtd,
+    /// Bytes that it was asked to move.
+    bytes: u16,
+}
+
 /// No qTD.
 const NONE: Qtd = Qtd(u8::MAX);
+const _: () = assert!(QTDS <= NONE.0 as usize, "one number is left for none");
 
 impl Default for Pool {
     fn default() -> Self {
@@ -102,15 +113,17 @@ impl Default for Pool {
 impl Pool {
     /// Returns a pool with all qTDs free.
     pub const fn new() -> Self {
-        let mut next = [NONE; QTDS];
+        let mut entries = [Entry {
+            next: NONE,
+            bytes: 0,
+        }; QTDS];
         let mut index = 0;
         while index + 1 < QTDS {
-            next[index] = Qtd(index as u8 + 1);
+            entries[index].next = Qtd(index as u8 + 1);
             index += 1;
         }
         Self {
-            next,
-            bytes: [0; QTDS],
+            entries,
             free: Qtd(0),
             available: QTDS,
         }
@@ -122,12 +135,8 @@ impl Pool {
     }
 
     /// Takes a qTD as the tail of a new queue.
-    pub fn tail<M: Coherent>(&mut self, memory: &Descriptors<M>) -> Option<Qtd> {
-        let tail = self.free;
-        if tail == NONE {
-            return None;
-        }
-        self.free = self.behind(tail);
+    pub fn tail(&mut self, memory: &Memory<'_>) -> Option<Qtd> {
+        let tail = self.pop()?;
         self.available -= 1;
         memory.init_dummy(tail);
         Some(tail)
@@ -144,24 +153,24 @@ impl Pool {
     /// The first qTD becomes active with the last store: the controller sees all of the transfer or nothing. The last one
     /// asks for an interrupt if that is wanted. A short packet leads to `stop`, or past the transfer. Returns nothing, having changed nothing,
     /// when too few qTDs are free or there is no stage.
-    pub fn append<M: Coherent>(
+    pub fn append(
         &mut self,
-        memory: &Descriptors<M>,
+        memory: &Memory<'_>,
         tail: &mut Qtd,
         stages: &[Stage],
         max_packet: u32,
         stop: Option<Qtd>,
         interrupt: bool,
     ) -> Option<Chain> {
-        let first = *tail;
-        let (mut at, mut last, mut count) = (first, first, 0);
-        // Tokens are stored when the next qTD is written: only the last one asks for an interrupt, and the first waits.
-        let (mut first_token, mut token) = (Token(0), Token(0));
-        let (mut data_in, mut total) = (false, 0);
+        let (first, end) = (*tail, self.pop()?);
         let control = stages.first().is_some_and(|stage| stage.pid == Pid::Setup);
         // Four pages, which every qTD but the last moves at least, hold a packet of this size.
         let max_packet = max_packet.clamp(1, 1024);
-        for stage in stages {
+        let alternate = Link::transfer(memory.qtd_bus(stop.unwrap_or(end)));
+        let (mut at, mut last, mut count) = (first, first, 0);
+        let (mut first_token, mut data_in, mut total) = (Token(0), false, 0);
+        let mut ahead = stages.iter();
+        while let Some(stage) = ahead.next() {
             let (mut bus, mut left, mut toggle) = (stage.bus, stage.bytes, stage.toggle);
             if stage.pid != Pid::Setup {
                 data_in |= stage.pid == Pid::In && left != 0;
@@ -169,25 +178,28 @@ impl Pool {
             }
             loop {
                 let bytes = qtd_capacity(bus, left, max_packet);
-                let behind = self.free;
-                if behind == NONE || count == u8::MAX {
+                left -= bytes;
+                let mut token = Token::new(stage.pid, bytes, toggle);
+                let behind = if left == 0 && ahead.as_slice().is_empty() {
+                    token.set_interrupt(interrupt);
+                    end
+                } else if let Some(behind) = self.pop() {
+                    behind
+                } else {
                     self.give_back(first, count);
+                    self.give(end);
                     return None;
-                }
-                self.free = self.behind(behind);
-                if count == 1 {
-                    first_token = token;
-                } else if count > 1 {
-                    memory.store_qtd(last, qtd::TOKEN, token.0);
+                };
+                if count == 0 {
+                    // The controller may be waiting at it.
+                    first_token = core::mem::take(&mut token);
                 }
                 self.set(at, behind, bytes as u16);
-                memory.set_buffer(at, bus, bytes);
-                memory.store_qtd(at, qtd::NEXT, Link::transfer(memory.qtd_bus(behind)).0);
-                token = Token::new(stage.pid, bytes, toggle);
+                let next = Link::transfer(memory.qtd_bus(behind));
+                memory.write_qtd(at, next, alternate, token, bus, bytes);
                 last = at;
                 at = behind;
                 count += 1;
-                left -= bytes;
                 if left == 0 {
                     break;
                 }
@@ -199,16 +211,10 @@ impl Pool {
             }
         }
         if count == 0 {
+            self.give(end);
             return None;
         }
         self.available -= usize::from(count);
-        token.set_interrupt(interrupt);
-        if count == 1 {
-            first_token = token;
-        } else {
-            memory.store_qtd(last, qtd::TOKEN, token.0);
-        }
-        memory.init_dummy(at);
         let chain = Chain {
             first,
             last,
@@ -217,20 +223,18 @@ impl Pool {
             control,
             data_in,
         };
-        let skip_to = if control { last } else { stop.unwrap_or(at) };
-        let alternate = Link::transfer(memory.qtd_bus(skip_to));
-        self.each(chain, |qtd| {
-            let link = if qtd == skip_to {
-                Link::NONE
-            } else {
-                alternate
-            };
-            memory.store_qtd(qtd, qtd::ALTERNATE, link.0);
-        });
+        if control {
+            let status = Link::transfer(memory.qtd_bus(last));
+            self.each(chain, |qtd| {
+                let link = if qtd == last { Link::NONE } else { status };
+                memory.store_qtd(qtd, qtd::ALTERNATE, link.0);
+            });
+        }
+        memory.init_dummy(end);
         memory.barrier();
         memory.store_qtd(first, qtd::TOKEN, first_token.0);
         memory.barrier();
-        *tail = at;
+        *tail = end;
         Some(chain)
     }
 
@@ -238,7 +242,7 @@ impl Pool {
     ///
     /// A qTD's token is final once it is inactive, since the controller writes it back when it retires the qTD
     /// (section 4.10.4).
-    pub fn progress<M: Coherent>(&self, memory: &Descriptors<M>, chain: Chain) -> Progress {
+    pub fn progress(&self, memory: &Memory<'_>, chain: Chain) -> Progress {
         if !chain.control {
             // A short packet never leads to the last qTD, so when it has ended well all before it are full.
             let token = memory.token(chain.last);
@@ -288,7 +292,7 @@ impl Pool {
     /// Returns the bytes that were moved for a transfer which did not finish, while its queue head is unscheduled or halted.
     ///
     /// Counts the qTDs that were retired; of the one that was being executed nothing is certain.
-    pub fn moved<M: Coherent>(&self, memory: &Descriptors<M>, chain: Chain) -> u32 {
+    pub fn moved(&self, memory: &Memory<'_>, chain: Chain) -> u32 {
         let mut moved = 0;
         let mut reached = true;
         self.each(chain, |at| {
@@ -305,14 +309,14 @@ impl Pool {
     /// link to it stops there.
     ///
     /// The controller must not be executing the chain: its queue head has halted, moved on, or is out of the schedule.
-    pub fn release<M: Coherent>(&mut self, memory: &Descriptors<M>, chain: Chain, executed: bool) {
+    pub fn release(&mut self, memory: &Memory<'_>, chain: Chain, executed: bool) {
         if !executed {
             self.each(chain, |at| memory.store_qtd(at, qtd::TOKEN, 0));
             memory.barrier();
         }
         // The chain goes to the free list as it is: its last qTD leads to what was free before.
-        if let Some(link) = self.next.get_mut(usize::from(chain.last.0)) {
-            *link = core::mem::replace(&mut self.free, chain.first);
+        if let Some(last) = self.entries.get_mut(usize::from(chain.last.0)) {
+            last.next = core::mem::replace(&mut self.free, chain.first);
         }
         self.available += usize::from(chain.count);
     }
@@ -320,7 +324,7 @@ impl Pool {
     /// Lets a halted or unscheduled queue head continue at a chain's first qTD or at the tail, keeping its toggle.
     ///
     /// The token, which ends the halt, is stored last.
-    pub fn restart<M: Coherent>(&self, memory: &Descriptors<M>, queue_head: Qh, at: Qtd) {
+    pub fn restart(&self, memory: &Memory<'_>, queue_head: Qh, at: Qtd) {
         let mut token = Token(0);
         token.set_toggle(memory.overlay_token(queue_head).toggle());
         token.set_ping(memory.overlay_token(queue_head).ping());
@@ -332,7 +336,7 @@ impl Pool {
     }
 
     /// Lets a halted queue head try the failed transaction again, with three errors allowed (section 4.10.3).
-    pub fn retry<M: Coherent>(&self, memory: &Descriptors<M>, queue_head: Qh, at: Qtd) {
+    pub fn retry(&self, memory: &Memory<'_>, queue_head: Qh, at: Qtd) {
         let mut token = memory.overlay_token(queue_head);
         token.set_halted(false);
         token.set_transaction_error(false);
@@ -356,24 +360,29 @@ impl Pool {
     }
 
     fn behind(&self, at: Qtd) -> Qtd {
-        self.next.get(usize::from(at.0)).copied().unwrap_or(NONE)
+        let entry = self.entries.get(usize::from(at.0));
+        entry.map_or(NONE, |entry| entry.next)
     }
 
     fn bytes(&self, at: Qtd) -> u32 {
-        self.bytes
-            .get(usize::from(at.0))
-            .copied()
-            .map_or(0, u32::from)
+        let entry = self.entries.get(usize::from(at.0));
+        entry.map_or(0, |entry| entry.bytes.into())
     }
 
     fn set(&mut self, at: Qtd, next: Qtd, bytes: u16) {
-        let index = usize::from(at.0);
-        if let (Some(link), Some(size)) = (self.next.get_mut(index), self.bytes.get_mut(index)) {
-            *link = next;
-            *size = bytes;
+        if let Some(entry) = self.entries.get_mut(usize::from(at.0)) {
+            *entry = Entry { next, bytes };
         }
     }
 
+    /// Takes a free one, uncounted.
+    fn pop(&mut self) -> Option<Qtd> {
+        let free = self.free;
+        self.free = self.entries.get(usize::from(free.0))?.next;
+        Some(free)
+    }
+
+    /// Puts one back, uncounted.
     fn give(&mut self, qtd: Qtd) {
         let free = core::mem::replace(&mut self.free, qtd);
         self.set(qtd, free, 0);
@@ -381,14 +390,11 @@ impl Pool {
 
     /// Gives back the `count` qTDs that were taken behind `first`.
     fn give_back(&mut self, first: Qtd, count: u8) {
-        let mut at = first;
+        let mut at = self.behind(first);
         for _ in 0..count {
-            at = self.behind(at);
-            // Read before `give` overwrites it; the order of the free list does not matter.
             let behind = self.behind(at);
             self.give(at);
-            self.set(first, behind, 0);
-            at = first;
+            at = behind;
         }
     }
 }

@@ -18,7 +18,7 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
             let Some(chain) = self.transfers.get(index).and_then(|slot| slot.chain) else {
                 return;
             };
-            match self.pool.progress(&self.memory, chain) {
+            match self.pool.progress(&*self.memory, chain) {
                 Progress::Running => return,
                 Progress::Done { bytes } => self.succeed(qh, bytes as usize),
                 Progress::Failed { bytes, at, token } => {
@@ -43,7 +43,7 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
             let Some(chain) = self.transfers.get(index).and_then(|slot| slot.chain) else {
                 return;
             };
-            match self.pool.progress(&self.memory, chain) {
+            match self.pool.progress(&*self.memory, chain) {
                 Progress::Done { bytes } => self.succeed(qh, bytes as usize),
                 Progress::Running | Progress::Failed { .. } => return,
             }
@@ -58,7 +58,7 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
         }
         while let Some(index) = self.pipe(qh).and_then(|pipe| pipe.oldest) {
             let bytes = match self.transfers.get(index).and_then(|slot| slot.chain) {
-                Some(chain) => self.pool.moved(&self.memory, chain),
+                Some(chain) => self.pool.moved(&*self.memory, chain),
                 None => 0,
             };
             self.end_oldest(qh, bytes as usize, Err(error));
@@ -130,7 +130,7 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
         }
         pipe.retries += 1;
         self.statistics.retries = self.statistics.retries.wrapping_add(1);
-        self.pool.retry(&self.memory, qh, at);
+        self.pool.retry(&*self.memory, qh, at);
         true
     }
 
@@ -158,7 +158,7 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
         let is_in = chain.as_ref().is_some_and(Chain::is_in);
         if let Some(chain) = chain {
             let executed = status.is_ok() && bytes == chain.bytes() as usize;
-            self.pool.release(&self.memory, chain, executed);
+            self.pool.release(&*self.memory, chain, executed);
         }
         self.transfers.end(index, bytes, status);
         let counters = &mut self.statistics;
