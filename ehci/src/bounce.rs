@@ -142,11 +142,17 @@ impl<const SLOT: usize> Coherent for Descriptors<'_, SLOT> {
 
     fn store_row(&self, offset: usize, values: &[u32; 8]) {
         let row = self.0.get(offset / size_of::<Le32>()..);
-        let Some([a, b, c, d, e, f, g, h]) = row.and_then(|row| row.first_chunk()) else {
-            return;
-        };
-        for (word, value) in [a, b, c, d, e, f, g, h].into_iter().zip(values) {
-            word.set(*value);
+        if let Some([a, b, c, d, e, f, g, h]) = row.and_then(|row| row.first_chunk()) {
+            // Not a loop: this runs for every qTD.
+            let [to_a, to_b, to_c, to_d, to_e, to_f, to_g, to_h] = *values;
+            a.set(to_a);
+            b.set(to_b);
+            c.set(to_c);
+            d.set(to_d);
+            e.set(to_e);
+            f.set(to_f);
+            g.set(to_g);
+            h.set(to_h);
         }
     }
 }

@@ -399,7 +399,15 @@ impl<M: Coherent + ?Sized> Descriptors<M> {
     ///
     /// Of the buffer pointers only those of pages that the data touches have a value: the controller uses no other. Their
     /// upper halves are zero since the memory was allocated.
-    pub fn write_qtd(&self, qtd: Qtd, next: Link, alternate: Link, token: Token, bus: u32, bytes: u32) {
+    pub fn write_qtd(
+        &self,
+        qtd: Qtd,
+        next: Link,
+        alternate: Link,
+        token: Token,
+        bus: u32,
+        bytes: u32,
+    ) {
         if usize::from(qtd.0) >= QTDS {
             return;
         }

@@ -19,7 +19,8 @@ pub struct DmaBuffer<'p, const SLOT: usize = 512> {
     handle: Handle,
     offset: u32,
     len: u32,
-    bus: BusAddr,
+    /// The CPU may have stored something that is in its cache alone.
+    dirty: bool,
 }
 
 impl<'p, const SLOT: usize> DmaBuffer<'p, SLOT> {
@@ -28,14 +29,14 @@ impl<'p, const SLOT: usize> DmaBuffer<'p, SLOT> {
         if pool.stores == Stores::Words {
             return Err(Error::WordsOnly);
         }
-        let Taken { placed, bus } = device.take(len, owner)?;
+        let Taken { placed, .. } = device.take(len, owner)?;
         pool.set_state(placed.handle, State::Owned)?;
         let buffer = Self {
             pool,
             handle: placed.handle,
             offset: placed.offset,
             len: len as u32,
-            bus,
+            dirty: true,
         };
         // What others left here is not for this caller.
         // SAFETY: whole lines of the buffer.
@@ -76,7 +77,7 @@ impl<'p, const SLOT: usize> DmaBuffer<'p, SLOT> {
         self.lend(len)
     }
 
-    fn lend<D: Way>(self, len: usize) -> Result<Lent<'p, D, SLOT>, Refused<Self>> {
+    fn lend<D: Way>(mut self, len: usize) -> Result<Lent<'p, D, SLOT>, Refused<Self>> {
         if len == 0 || len > self.len() {
             let size = self.len();
             let error = if len == 0 {
@@ -93,10 +94,15 @@ impl<'p, const SLOT: usize> DmaBuffer<'p, SLOT> {
         if let Err(error) = self.pool.set_state(self.handle, State::Live) {
             return Err(Refused { error, value: self });
         }
-        match D::DIRECTION {
-            Direction::ToDevice => self.pool.clean(self.offset, len as u32),
-            // Written back, not dropped: after a short transfer the rest of the buffer is still the caller's.
-            _ => self.pool.flush(self.offset, len as u32),
+        // A line that was only loaded since the buffer came back is never written over what the device writes; and what a
+        // device is to write is invalidated afterwards in any case.
+        if self.dirty {
+            self.dirty = len < self.len();
+            match D::DIRECTION {
+                Direction::ToDevice => self.pool.clean(self.offset, len as u32),
+                // Written back, not dropped: after a short transfer the rest of the buffer is still the caller's.
+                _ => self.pool.flush(self.offset, len as u32),
+            }
         }
         self.pool.count(0, len);
         Ok(Lent {
@@ -120,6 +126,7 @@ impl<const SLOT: usize> Deref for DmaBuffer<'_, SLOT> {
 
 impl<const SLOT: usize> DerefMut for DmaBuffer<'_, SLOT> {
     fn deref_mut(&mut self) -> &mut [u8] {
+        self.dirty = true;
         // SAFETY: as above, and borrowed exclusively.
         unsafe {
             core::slice::from_raw_parts_mut(self.pool.at(self.offset).as_ptr(), self.len as usize)
@@ -144,7 +151,7 @@ pub struct Lent<'p, D: Way, const SLOT: usize = 512> {
 impl<'p, D: Way, const SLOT: usize> Lent<'p, D, SLOT> {
     /// Returns the address of the first byte, for the device.
     pub fn bus(&self) -> BusAddr {
-        self.buffer.bus
+        self.buffer.pool.bus(self.buffer.offset)
     }
 
     /// Returns the address of the byte at `offset`, which lies in what was lent.
@@ -212,7 +219,8 @@ pub struct Refused<T> {
 
 impl<const SLOT: usize> core::fmt::Debug for DmaBuffer<'_, SLOT> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "DmaBuffer({} bytes at {})", self.len, self.bus)
+        let bus = self.pool.bus(self.offset);
+        write!(f, "DmaBuffer({} bytes at {bus})", self.len)
     }
 }
 

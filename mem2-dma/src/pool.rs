@@ -245,7 +245,8 @@ impl<'m, const SLOT: usize> Pool<'m, SLOT> {
         });
     }
 
-    fn bus(&self, offset: u32) -> BusAddr {
+    /// Returns what the bus calls the byte at `offset`.
+    pub(crate) fn bus(&self, offset: u32) -> BusAddr {
         let bus = match self.single {
             Some(base) => base.checked_add(offset),
             None => self.provider.extent(offset).map(|Extent { bus, .. }| bus),

@@ -162,6 +162,11 @@ impl Pool {
         stop: Option<Qtd>,
         interrupt: bool,
     ) -> Option<Chain> {
+        if let [only] = stages
+            && only.bytes == qtd_capacity(only.bus, only.bytes, max_packet)
+        {
+            return self.append_one(memory, tail, only, stop, interrupt);
+        }
         let (first, end) = (*tail, self.pop()?);
         let control = stages.first().is_some_and(|stage| stage.pid == Pid::Setup);
         // Four pages, which every qTD but the last moves at least, hold a packet of this size.
@@ -224,18 +229,55 @@ impl Pool {
             data_in,
         };
         if control {
+            // Whichever stage is short, the status follows.
             let status = Link::transfer(memory.qtd_bus(last));
             self.each(chain, |qtd| {
                 let link = if qtd == last { Link::NONE } else { status };
                 memory.store_qtd(qtd, qtd::ALTERNATE, link.0);
             });
         }
+        Self::activate(memory, tail, end, first_token);
+        Some(chain)
+    }
+
+    /// Appends a transfer of a single qTD, which most are.
+    fn append_one(
+        &mut self,
+        memory: &Memory<'_>,
+        tail: &mut Qtd,
+        stage: &Stage,
+        stop: Option<Qtd>,
+        interrupt: bool,
+    ) -> Option<Chain> {
+        let (first, end) = (*tail, self.pop()?);
+        let Stage {
+            pid, bus, bytes, ..
+        } = *stage;
+        self.available -= 1;
+        self.set(first, end, bytes as u16);
+        let next = Link::transfer(memory.qtd_bus(end));
+        let alternate = stop.map_or(next, |stop| Link::transfer(memory.qtd_bus(stop)));
+        memory.write_qtd(first, next, alternate, Token(0), bus, bytes);
+        let mut token = Token::new(pid, bytes, stage.toggle);
+        token.set_interrupt(interrupt);
+        Self::activate(memory, tail, end, token);
+        Some(Chain {
+            first,
+            last: first,
+            count: 1,
+            bytes,
+            control: false,
+            data_in: pid == Pid::In && bytes != 0,
+        })
+    }
+
+    /// Lets the controller go on from the tail, which is written but for its token, to a new one.
+    fn activate(memory: &Memory<'_>, tail: &mut Qtd, end: Qtd, token: Token) {
         memory.init_dummy(end);
         memory.barrier();
-        memory.store_qtd(first, qtd::TOKEN, first_token.0);
+        memory.store_qtd(*tail, qtd::TOKEN, token.0);
         memory.barrier();
         *tail = end;
-        Some(chain)
     }
 
     /// Looks how far the controller has come with the oldest transfer of a queue.

@@ -12,6 +12,7 @@ pub mod usb;
 mod backtrace;
 pub mod bays;
 mod controllers;
+mod copy;
 mod crash;
 mod hardware;
 mod logger;

@@ -51,11 +51,12 @@ fn run(bench: &mut Bench) -> Result<()> {
             .baseline(770_000.0)
             .note("the same with a copy to MEM1"),
     );
-    for (path, measured) in [("direct", &direct), ("bounced", &bounced)] {
+    for (path, measured, times) in [("direct", &direct, "once"), ("bounced", &bounced, "twice")] {
         bench.add(
             format!("ehci.insns_per_mib.{path}.cache"),
-            Figure::new(measured.cache(), "insns")
-                .note("cache maintenance, which Linux' machine does not need: 32768 lines, twice"),
+            Figure::new(measured.cache(), "insns").note(format!(
+                "cache maintenance, which Linux' machine does not need: 32768 lines, {times}"
+            )),
         );
     }
     bench.add(

@@ -13,6 +13,7 @@ pub const TESTS: &[Test] = &[
     ("bss-is-zero", Needs::Nothing, bss_is_zero),
     ("data-is-right", Needs::Nothing, data_is_right),
     ("stack-is-mapped-in-full", Needs::Nothing, stack_is_mapped),
+    ("copies-are-exact", Needs::Nothing, copies_are_exact),
     (
         "cached-store-waits-for-a-clean",
         Needs::Hollywood,
@@ -139,6 +140,34 @@ fn cached_store_waits(_: Arguments<'static>) -> Result<(), &'static str> {
         cache::clean_range(cached.cast(), 32);
         if uncached.read_volatile() != 2 {
             return Err("a cleaned line did not reach RAM");
+        }
+    }
+    Ok(())
+}
+
+/// The program's own `memcpy`, with every length, from and to every place in a word.
+fn copies_are_exact(_: Arguments<'static>) -> Result<(), &'static str> {
+    let mut from = [0; 64];
+    for (byte, value) in from.iter_mut().zip(1..) {
+        *byte = value;
+    }
+    for length in 0..=40 {
+        for (start, end) in (0..16).map(|place| (place % 4, place / 4)) {
+            let mut to = [0; 64];
+            let (source, target) = (from.get(start..), to.get_mut(8 + end..));
+            let source = source.and_then(|source| source.get(..core::hint::black_box(length)));
+            let target = target.and_then(|target| target.get_mut(..length));
+            let (Some(source), Some(target)) = (source, target) else {
+                return Err("a slice is too short");
+            };
+            target.copy_from_slice(source);
+            let right = |(index, &byte): (usize, &u8)| match index.checked_sub(8 + end) {
+                Some(at) if at < length => from.get(start + at) == Some(&byte),
+                _ => byte == 0,
+            };
+            if !to.iter().enumerate().all(right) {
+                return Err("a copy is wrong, or too long");
+            }
         }
     }
     Ok(())
