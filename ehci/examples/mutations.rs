@@ -91,7 +91,7 @@ const MUTATIONS: &[Mutation] = &[
         what: "no watchdog for the doorbell",
         file: "ehci/src/poll.rs",
         from: "const DOORBELL_US: u64 = 10_000;",
-        to: "const DOORBELL_US: u64 = u64::MAX / 2;",
+        to: "const DOORBELL_US: u64 = 10_000_000;",
         tests: (UNIT, "recovery"),
     },
     Mutation {

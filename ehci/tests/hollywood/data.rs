@@ -134,3 +134,16 @@ fn lengths_around_qtds_and_windows_arrive_and_are_sent() {
         }
     });
 }
+
+#[test]
+fn data_arrive_in_room_that_the_cpu_has_stored_into() {
+    on_a_wii(128, 6, |wii, mut ehci| {
+        let (device, _) = attach(wii, &mut ehci);
+        for len in [1, 33, 512, 4096, 20_000] {
+            // Freed without having been lent, it leaves modified lines behind.
+            let room = ehci.dma().bounce().paged_device().allocate(64 << 10);
+            room.unwrap().fill(0xdd);
+            fetch(wii, &mut ehci, &device, len, 0);
+        }
+    });
+}
