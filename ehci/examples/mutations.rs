@@ -132,9 +132,16 @@ const MUTATIONS: &[Mutation] = &[
     Mutation {
         what: "a short packet does not skip the rest of its transfer",
         file: "ehci/src/schedule/queue.rs",
-        from: "            let link = if qtd == skip_to {",
-        to: "            let link = if qtd != skip_to {",
+        from: "let alternate = Link::transfer(memory.qtd_bus(stop.unwrap_or(end)));",
+        to: "let alternate = Link::NONE;",
         tests: (UNIT, "transfers"),
+    },
+    Mutation {
+        what: "the status stage does not follow a short data stage",
+        file: "ehci/src/schedule/queue.rs",
+        from: "let link = if qtd == last { Link::NONE } else { status };",
+        to: "let link = Link::NONE;\n            let _ = (qtd, status);",
+        tests: (UNIT, "status_stage"),
     },
     Mutation {
         what: "nobody is told what was left in a translator",

@@ -481,4 +481,46 @@ mod tests {
         numbers.sort_unstable();
         assert_eq!(numbers, (0..QTDS as u8).collect::<Vec<_>>());
     }
+
+    #[test]
+    fn a_short_packet_leads_past_its_transfer_or_to_a_status_stage() {
+        let memory = crate::testing::descriptors();
+        let mut pool = Pool::new();
+        let mut tail = pool.tail(&memory).unwrap();
+        let stage = |pid, bytes| Stage {
+            pid,
+            bus: 0x1000,
+            bytes,
+            toggle: false,
+        };
+        let alternates = |pool: &Pool, chain| {
+            let mut found = vec![];
+            pool.each(chain, |qtd| {
+                found.push(memory.load_qtd(qtd, qtd::ALTERNATE))
+            });
+            found
+        };
+
+        let stages = [
+            stage(Pid::Setup, 8),
+            stage(Pid::In, 30_000),
+            stage(Pid::Out, 0),
+        ];
+        let chain = pool.append(&memory, &mut tail, &stages, 64, None, true);
+        let chain = chain.unwrap();
+        let status = memory.qtd_bus(chain.last);
+        assert_eq!(alternates(&pool, chain), [status, status, status, 1]);
+
+        let stop = pool.tail(&memory).unwrap();
+        for bytes in [13, 30_000] {
+            let stages = [stage(Pid::In, bytes)];
+            let qtds = bytes.div_ceil(20_480) as usize;
+            let chain = pool.append(&memory, &mut tail, &stages, 512, None, true);
+            let past = memory.qtd_bus(tail);
+            assert_eq!(alternates(&pool, chain.unwrap()), vec![past; qtds]);
+            let chain = pool.append(&memory, &mut tail, &stages, 512, Some(stop), true);
+            let stop = memory.qtd_bus(stop);
+            assert_eq!(alternates(&pool, chain.unwrap()), vec![stop; qtds]);
+        }
+    }
 }

@@ -10,8 +10,8 @@ use crate::job::{Job, Task, Workspace};
 use crate::report::{Event, Sink};
 use crate::sticks::BAYS;
 
-/// Bytes of a file that one command moves at most.
-const BUFFER_BYTES: usize = 128 * 1024;
+/// Bytes of a file that one command moves at most: six transfer descriptors, all of them full.
+const BUFFER_BYTES: usize = 6 * 20_480;
 
 /// Buffers of one job. They lie in MEM1: the controller never sees them.
 #[repr(C, align(32))]
