@@ -484,3 +484,31 @@ fn a_power_cut_at_any_moment_harms_nothing() {
         }
     }
 }
+
+#[test]
+fn a_root_directory_that_is_another_directory_is_damage() {
+    let format = Format {
+        fat: FatType::Fat32,
+        sector: 512,
+        cluster: 512,
+        bytes: 34 << 20,
+    };
+    let tree = [
+        ("/DIR/IN.BIN", contents(1, 100)),
+        ("/OUT.BIN", contents(2, 100)),
+    ];
+    let mut data = fat_volume(format, &tree);
+    let entry = data.windows(11).position(|name| name == b"DIR        ");
+    let cluster = entry.unwrap() + 26;
+    let (boot, directories) = data.split_at_mut(cluster);
+    boot[44..46].copy_from_slice(&directories[..2]);
+    let mut stick = RamStick::new(512, data);
+    let outcome = run_writing(&mut stick, CHECK);
+    assert_eq!(outcome.files().len(), 1, "what is there is read");
+    let errors = outcome.errors();
+    assert!(
+        errors[0].2.contains("another directory for the root"),
+        "{errors:?}"
+    );
+    assert_eq!(stick.writes, []);
+}

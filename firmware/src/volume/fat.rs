@@ -188,6 +188,7 @@ impl Fat {
         while let Some(slot) = self.used_slot(disk, &mut root).await? {
             if let Slot::Short(entry) = slot
                 && entry.is_label()
+                && !entry.is_dir()
             {
                 let mut text = [0; short_name::DISPLAY_MAX];
                 let decode = |byte| Cp437.decode(byte);
@@ -209,6 +210,9 @@ impl Fat {
         let listed = self.next_listed(disk, directory, name).await?;
         Ok(listed.map(|Listed { entry, .. }| {
             let first = entry.first_cluster(self.geometry().kind());
+            if entry.is_label() {
+                return Entry::Damaged("it says that it is a directory and the volume's label");
+            }
             if entry.is_dir() {
                 return self.enter(first);
             }
@@ -246,7 +250,10 @@ impl Fat {
                     self.long_name.push(&part);
                     continue;
                 }
-                Slot::Short(entry) if entry.is_visible() => entry,
+                // A label that is a directory is one or the other, and damaged.
+                Slot::Short(entry) if entry.is_visible() || entry.is_label() && entry.is_dir() => {
+                    entry
+                }
                 _ => {
                     in_name = false;
                     self.long_name.reset();

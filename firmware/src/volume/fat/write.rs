@@ -99,10 +99,26 @@ impl Fat {
         scratch: &mut [u8],
         mut found: impl FnMut(Fault, Option<&str>, &'static str),
     ) -> Result<(), VolumeError> {
+        // Only a directory within another names itself first.
+        let mut root = self.root();
+        while let Some(slot) = self.used_slot(disk, &mut root).await? {
+            if let Slot::Short(entry) = slot {
+                if entry.is_dot() {
+                    let what =
+                        "the boot sector takes another directory for the root: files are missing";
+                    found(Fault::Damage, None, what);
+                }
+                break;
+            }
+        }
         let interrupted = self.was_interrupted(disk).await?;
+        let (mut cut_name, mut lost_clusters) = (false, false);
         let mut window = self.window(disk);
         let on_finding = |finding: &Finding<'_>| {
-            let fault = match Detail::from_code(finding.detail()) {
+            let detail = Detail::from_code(finding.detail());
+            cut_name |= matches!(detail, Some(Detail::OrphanLfn));
+            lost_clusters |= matches!(detail, Some(Detail::LostClusters));
+            let fault = match detail {
                 // Between one copy and the other a write was interrupted.
                 Some(Detail::FatCopiesDiffer) if interrupted => Fault::Blemish,
                 Some(
@@ -123,9 +139,16 @@ impl Fat {
                 .and_then(|path| core::str::from_utf8(path).ok());
             found(fault, path, finding.message());
         };
-        // Large: it stays in one place.
-        let check = pin!(raw::check(&mut window, scratch, on_finding));
-        disk.drive(check).await?;
+        {
+            // Large: it stays in one place.
+            let check = pin!(raw::check(&mut window, scratch, on_finding));
+            disk.drive(check).await?;
+        }
+        // Programs that know no long names leave the one, pulled sticks leave the other. Together they are a directory that ends too soon.
+        if cut_name && lost_clusters {
+            let what = "a directory ends within a name, and parts of the volume belong to no file: files are missing";
+            found(Fault::Damage, None, what);
+        }
         Ok(())
     }
 
@@ -137,12 +160,18 @@ impl Fat {
     ) -> Result<bool, VolumeError> {
         let geometry = *self.geometry();
         let kind = geometry.kind();
-        let (mut entry, length) = ([0; 4], kind.entry_len());
+        let (mut entries, length) = ([0; 8], 2 * kind.entry_len());
         for copy in 0..geometry.fat_count() {
-            let at = geometry.fat_copy(copy) + kind.entry_offset(1);
+            let at = geometry.fat_copy(copy) + kind.entry_offset(0);
             let base = self.area.first * u64::from(disk.block_size());
-            disk.read(base + at, &mut entry[..length]).await?;
-            if kind.clean_bit() != 0 && kind.decode(1, &entry) & kind.clean_bit() == 0 {
+            disk.read(base + at, &mut entries[..length]).await?;
+            let [media, marks] = [0, 1].map(|number| {
+                let at = kind.entry_offset(number) as usize;
+                kind.decode(number, &entries[at..])
+            });
+            // What does not begin as a FAT does is none, and has no marks.
+            let is_fat = media & kind.mask() | 0xF == kind.mask();
+            if is_fat && kind.clean_bit() != 0 && marks & kind.clean_bit() == 0 {
                 return Ok(true);
             }
         }
