@@ -1,7 +1,10 @@
-//! `scsi.*`: how many commands `boot.dol` needs for a file, from plugging in to its last byte, as it counts them itself.
+//! `scsi.*`: how many commands `boot.dol` needs for a file, as it counts them itself: those of a stick with the file less those of one
+//! without it.
+
+use std::fs;
 
 use anyhow::{Context, Result};
-use dolphin_tests::{StickImage, noise};
+use dolphin_tests::{Run, StickImage, noise};
 use wiistick::report::Event;
 
 use super::emulated::{self, Emulated};
@@ -16,6 +19,8 @@ pub const FAMILY: Family = Family {
 
 fn run(bench: &mut Bench) -> Result<()> {
     let emulated = Emulated::new(bench)?;
+    let folder = bench.workspace.target("stick");
+    fs::create_dir_all(&folder)?;
     for (name, bytes, mib, limit) in [
         ("read100k", 100_000, 24, 8),
         ("read64m", 64 << 20, 72, 1100),
@@ -24,27 +29,51 @@ fn run(bench: &mut Bench) -> Result<()> {
         if !bench.wants(&figure) {
             continue;
         }
-        let image = bench.workspace.target(&format!("stick/{name}.img"));
-        let folder = image.parent().context("no folder")?;
-        std::fs::create_dir_all(folder)?;
+        let image = folder.join(format!("{name}.img"));
+        let read = |stick: StickImage| {
+            stick.write(&image)?;
+            let run = emulated.describe("boot")?.read_only_stick(&image);
+            commands(&emulated, &run.argument("read-only"))
+        };
         // Bits of the FAT do not matter here; large clusters, as such a stick has.
-        let stick = StickImage::new(16, mib).file("FILE.BIN", noise(name, bytes));
-        stick.write(&image)?;
-        let outcome = emulated.run(&emulated.describe("boot")?.read_only_stick(&image))?;
-        let commands = outcome
-            .frames
-            .iter()
-            .find_map(|frame| match frame.event()? {
-                Event::StickDone { scsi_commands, .. } => Some(scsi_commands),
-                _ => None,
-            });
-        let commands = commands.context("the stick was not read")?;
+        let without = read(StickImage::new(16, mib))?;
+        let with = read(StickImage::new(16, mib).file("FILE.BIN", noise(name, bytes)))?;
         bench.add(
             figure,
-            Figure::new(commands as f64, "commands")
+            Figure::new(with - without, "commands")
                 .at_most(f64::from(limit))
-                .note("inquiry, capacity, partition table and file system included"),
+                .note(format!("beside the {without} for a stick without files")),
+        );
+    }
+    let figure = "scsi.commands.write1m";
+    if bench.wants(figure) {
+        let image = folder.join("write1m.img");
+        let stick = StickImage::new(32, 64);
+        let run = |argument: &str| {
+            stick.write(&image)?;
+            let run = emulated.describe("boot")?.stick(&image);
+            commands(&emulated, &run.argument(argument))
+        };
+        let without = run("read-only")?;
+        bench.add(
+            figure,
+            Figure::new(run("")? - without, "commands")
+                .at_most(64.0)
+                .note("metadata and reading back included"),
         );
     }
     Ok(())
+}
+
+/// Returns the commands that one stick took.
+fn commands(emulated: &Emulated, run: &Run) -> Result<f64> {
+    let outcome = emulated.run(run)?;
+    let commands = outcome
+        .frames
+        .iter()
+        .find_map(|frame| match frame.event()? {
+            Event::StickDone { scsi_commands, .. } => Some(scsi_commands),
+            _ => None,
+        });
+    Ok(commands.context("the stick was not read")? as f64)
 }
