@@ -3,9 +3,7 @@
 use super::{Controller, Host};
 use core::sync::atomic::{AtomicU32, Ordering};
 use ehci::registers::{Registers, UsbSts, operational};
-use ehci::{
-    Bounced, Direction, Endpoint, Interrupt, Kind, PipeId, Request, Speed, SubmitError, TransferId,
-};
+use ehci::{Bounced, Direction, Endpoint, Interrupt, Kind, PipeId, Request, Speed, SubmitError};
 use embassy_usb_host::{BusRoute, BusState};
 use mem2_dma::DmaBuffer;
 use static_cell::StaticCell;
@@ -180,26 +178,17 @@ impl Stick {
         bytes[14] = command.len() as u8;
         bytes[15..15 + command.len()].copy_from_slice(command);
         let lent = wrapper.lend_to_device(CBW).map_err(|_| "not lent")?;
-        let sent = submit(controller, self.output, Data::from(lent), false)?;
-        self.command = finish(controller, sent, CBW)?.reclaim();
+        self.command = transfer(controller, self.output, Data::from(lent), CBW)?.reclaim();
 
-        // The status follows incoming data on the same pipe: one interrupt for both.
-        let moving = match data {
+        let data = match data {
             None => None,
-            Some((data, 0)) => Some(submit(controller, self.output, data, false)?),
-            Some((data, _)) => Some(submit(controller, self.input, data, true)?),
+            Some((data, 0)) => Some(transfer(controller, self.output, data, asked)?),
+            Some((data, _)) => Some(transfer(controller, self.input, data, asked)?),
         };
-        let mut data = None;
-        if let (Some(moving), 0) = (moving, flags) {
-            data = Some(finish(controller, moving, asked)?);
-        }
+
         let wrapper = self.status.take().ok_or("no status buffer")?;
         let lent = wrapper.lend_from_device(CSW).map_err(|_| "not lent")?;
-        let status = submit(controller, self.input, Data::from(lent), false)?;
-        let wrapper = finish(controller, status, CSW)?.reclaim();
-        if let (Some(moving), true) = (moving, data.is_none()) {
-            data = Some(finish(controller, moving, asked)?);
-        }
+        let wrapper = transfer(controller, self.input, Data::from(lent), CSW)?.reclaim();
         let bytes = wrapper.as_deref().ok_or("the status is lost")?;
         let expected = [*b"USBS", self.tag.to_le_bytes(), [0; 4]];
         let good = bytes.get(..CSW).is_some_and(|status| {
@@ -215,41 +204,34 @@ impl Stick {
     }
 }
 
-/// Queues a transfer; a `quiet` one asks for no interrupt.
-fn submit(
+/// Moves `bytes` bytes, no fewer, and gives the buffer back.
+fn transfer(
     controller: &mut Controller,
     pipe: PipeId,
     data: Data,
-    quiet: bool,
-) -> Result<TransferId, &'static str> {
-    let request = Request {
-        quiet,
-        ..Request::new(data)
-    };
-    TRANSFERS.fetch_add(1, Ordering::Relaxed);
-    controller
-        .submit(pipe, request)
+    bytes: usize,
+) -> Result<Data, &'static str> {
+    let id = controller
+        .submit(pipe, Request::new(data))
         .map_err(|rejected| match rejected.error {
             SubmitError::NoDescriptors => "too few transfer descriptors",
             _ => "a transfer was not accepted",
-        })
-}
-
-/// Waits until a transfer has moved `bytes` bytes, no fewer, and gives the buffer back.
-fn finish(controller: &mut Controller, id: TransferId, bytes: usize) -> Result<Data, &'static str> {
-    loop {
-        if let Some(end) = controller.take(id) {
-            return match end.buffer {
-                Some(data) if end.status.is_ok() && end.bytes == bytes => Ok(data),
-                _ => Err("a transfer failed or was short"),
-            };
-        }
+        })?;
+    TRANSFERS.fetch_add(1, Ordering::Relaxed);
+    let end = loop {
         if !wiistick_wait_for_interrupt() {
             return Err("no interrupt came");
         }
         INTERRUPT.handle(controller.registers().raw());
         controller.poll();
+        if let Some(end) = controller.take(id) {
+            break end;
+        }
+    };
+    if end.status.is_err() || end.bytes != bytes {
+        return Err("a transfer failed or was short");
     }
+    end.buffer.ok_or("the buffer is lost")
 }
 
 /// The link from the handler to the driver. No interrupt reaches the processor in this program: it looks at the controller's
