@@ -179,6 +179,32 @@ fn a_timeout_ends_a_transfer_that_only_gets_nak() {
 }
 
 #[test]
+fn a_status_that_never_comes_behind_its_data_ends_with_its_time() {
+    let (mut rig, shared) = Rig::with_stick();
+    let input = rig.open(5, Rig::IN);
+    shared.borrow_mut().source = (0..4).map(|at| vec![at; 512]).collect();
+    let data = crate::memory::Dma::incoming(&rig.machine.ram, 2048).unwrap();
+    let status = crate::memory::Dma::incoming(&rig.machine.ram, 13).unwrap();
+    let quiet = Request {
+        quiet: true,
+        ..Request::new(data)
+    };
+    let timed = Request {
+        timeout_us: Some(300_000),
+        ..Request::new(status)
+    };
+    let begun = rig.machine.state.borrow().now_us;
+    let ids = [quiet, timed].map(|request| rig.ehci.submit(input, request).unwrap());
+    let [data, status] = ids.map(|id| rig.finish(id));
+    assert_eq!((data.0, data.1), (Ok(()), 2048), "they were there before");
+    assert_eq!((status.0, status.1), (Err(TransferError::Timeout), 0));
+    let took = rig.machine.state.borrow().now_us - begun;
+    assert!((300_000..310_000).contains(&took), "{took}");
+    shared.borrow_mut().source.push_back(vec![1]);
+    assert_eq!(rig.bulk_in(input, 512), (Ok(()), vec![1]));
+}
+
+#[test]
 fn a_cancelled_transfer_keeps_its_buffer_until_the_doorbell_is_answered() {
     let (mut rig, _) = Rig::with_stick();
     let input = rig.open(5, Rig::IN);

@@ -7,6 +7,7 @@ use ehci::PortChange;
 use ehci::memory::{Buffer, Dma};
 use hollywood_sim::device::{Function, Peripheral};
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 /// What the bytes around a slice hold.
@@ -146,4 +147,53 @@ fn data_arrive_in_room_that_the_cpu_has_stored_into() {
             fetch(wii, &mut ehci, &device, len, 0);
         }
     });
+}
+
+/// The controller is anywhere in the queue, waits at its end, or has read that ahead.
+#[test]
+fn transfers_that_are_queued_at_any_moment_arrive_one_behind_the_other() {
+    const PIECES: usize = 200;
+    for seed in 1..=8 {
+        on_a_wii(256, seed, |wii, mut ehci| {
+            let (device, _) = attach(wii, &mut ehci);
+            let mut random = seed;
+            let mut below = |limit: u64| {
+                random = random.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+                (random >> 33) % limit
+            };
+            let sizes: Vec<_> = (0..PIECES)
+                .map(|_| [512, 1024, 4096, 20_480, 24_576][below(5) as usize])
+                .collect();
+            let expected = source::bytes(sizes.iter().sum());
+            let order = source::order(expected.len() + 1);
+            session::control_out(wii, &mut ehci, device.control, order).unwrap();
+            let (mut queued, mut ahead) = (VecDeque::new(), sizes.iter());
+            let mut received = vec![];
+            while received.len() < expected.len() {
+                if queued.len() < 5
+                    && let Some(&size) = ahead.next()
+                {
+                    let request = ehci::Request {
+                        quiet: below(2) == 0,
+                        ..ehci::Request::new(ehci.dma().incoming(size).unwrap())
+                    };
+                    queued.push_back(ehci.submit(device.input, request).unwrap());
+                }
+                for _ in 0..below(4) {
+                    wii.step(&mut ehci);
+                }
+                let Some(end) = queued.front().and_then(|&id| ehci.take(id)) else {
+                    continue;
+                };
+                queued.pop_front();
+                assert_eq!(end.status, Ok(()));
+                let start = received.len();
+                received.resize(start + end.bytes, AROUND);
+                let mut buffer = end.buffer.unwrap();
+                buffer.copy_received(&mut received[start..]);
+            }
+            assert!(received == expected);
+            assert!(queued.is_empty() && ahead.next().is_none());
+        });
+    }
 }
