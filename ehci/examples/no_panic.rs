@@ -45,6 +45,7 @@ fn transfers(ehci: &mut Driver<'_>, endpoint: &Endpoint) -> Option<()> {
     let request = Request {
         buffer: ehci.dma().incoming(black_box(100_000)).ok(),
         zero_packet: black_box(true),
+        trailer: black_box(13),
         part: black_box(Part::First),
         quiet: black_box(false),
         timeout_us: black_box(Some(5)),

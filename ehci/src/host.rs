@@ -135,6 +135,7 @@ impl<R: Registers, D: Dma, P: Platform> Host<R, D, P> {
         let Request {
             mut buffer,
             zero_packet,
+            trailer,
             part,
             quiet,
             timeout_us,
@@ -144,6 +145,7 @@ impl<R: Registers, D: Dma, P: Platform> Host<R, D, P> {
             let request = Request {
                 buffer: buffer.take(),
                 zero_packet,
+                trailer,
                 part,
                 quiet,
                 timeout_us,

@@ -36,6 +36,10 @@ pub struct Request<B> {
     pub buffer: Option<B>,
     /// Ends data that is a multiple of the packet size with an empty packet (OUT only).
     pub zero_packet: bool,
+    /// Bytes at the end of the buffer that are moved as if by a transfer of their own: they follow also if a short packet ends
+    /// those before. So the data of a Bulk-Only command and its status are one transfer. None, or fewer than the buffer has and at
+    /// most 16 KiB.
+    pub trailer: u16,
     /// Whether this is a request of its own or one of several pieces.
     pub part: Part,
     /// Asks for no interrupt when the data have been moved: for all but the last of several transfers that are waited for
@@ -51,12 +55,16 @@ impl<B> Request<B> {
         Self {
             buffer: Some(buffer),
             zero_packet: false,
+            trailer: 0,
             part: Part::Whole,
             quiet: false,
             timeout_us: None,
         }
     }
 }
+
+/// A qTD moves this much wherever it begins.
+const MAX_TRAILER: u32 = 16 << 10;
 
 /// How a transfer is queued.
 #[derive(Clone, Copy)]
@@ -119,8 +127,10 @@ pub struct Rejected<B> {
 pub struct Completion<B> {
     /// Whether it succeeded.
     pub status: Result<(), TransferError>,
-    /// Bytes of data that were moved, also before an error.
+    /// Bytes of data that were moved, also before an error. Without the trailer.
     pub bytes: usize,
+    /// Bytes of the trailer that were moved.
+    pub trailer: usize,
     /// The buffer, unless there was none or the controller may write to it for ever
     /// ([`State::Runaway`]).
     pub buffer: Option<B>,
@@ -219,6 +229,7 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
         let Request {
             mut buffer,
             zero_packet,
+            trailer,
             part,
             quiet,
             timeout_us,
@@ -228,7 +239,7 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
             interrupt: !quiet,
             timeout_us,
         };
-        self.submit_buffer(id, &mut buffer, zero_packet, how)
+        self.submit_buffer(id, &mut buffer, zero_packet, trailer, how)
             .map_err(|error| Rejected { error, buffer })
     }
 
@@ -238,6 +249,7 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
         id: PipeId,
         buffer: &mut Option<D::Buffer>,
         zero_packet: bool,
+        trailer: u16,
         how: How,
     ) -> Result<TransferId, SubmitError> {
         let pipe = self.ready(id, |kind| kind != Kind::Control)?;
@@ -246,19 +258,32 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
         let (bus, bytes) = buffer
             .as_ref()
             .map_or((0, 0), |b| (b.bus_address(), b.size() as u32));
-        let data = Stage {
+        let with_empty = zero_packet
+            && pid == Pid::Out
+            && bytes != 0
+            && bytes.is_multiple_of(endpoint.packet_bytes());
+        let behind = u32::from(trailer);
+        if behind != 0 && (behind >= bytes || behind > MAX_TRAILER) {
+            return Err(SubmitError::WrongLength {
+                announced: trailer,
+                given: bytes as usize,
+            });
+        }
+        let before = bytes - behind;
+        let bus_behind = if behind == 0 {
+            bus
+        } else {
+            bus.wrapping_add(before)
+        };
+        let stage = |bus, bytes| Stage {
             pid,
             bus,
             bytes,
             toggle: false,
         };
-        let with_empty = zero_packet
-            && pid == Pid::Out
-            && bytes != 0
-            && bytes.is_multiple_of(endpoint.packet_bytes());
-        let stages = [data, Stage { bytes: 0, ..data }];
+        let stages = [stage(bus, before), stage(bus_behind, behind)];
         let [first, _] = &stages;
-        let stages = if with_empty {
+        let stages = if with_empty || behind != 0 {
             &stages[..]
         } else {
             core::slice::from_ref(first)
@@ -275,6 +300,7 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
         let end = Completion {
             status,
             bytes: slot.bytes,
+            trailer: slot.trailer.into(),
             buffer: slot.buffer.take(),
         };
         self.transfers.free(id.index);

@@ -256,6 +256,7 @@ impl<'d, R: Registers, D: Dma, P: Platform, T: pipe::Type, Dir: pipe::Direction>
             let empty = Request {
                 buffer: None,
                 zero_packet: false,
+                trailer: 0,
                 part: Part::Whole,
                 quiet: false,
                 timeout_us: None,

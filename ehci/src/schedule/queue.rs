@@ -2,8 +2,8 @@
 //!
 //! A queue always ends at a *tail*: a qTD that is not active, at which the controller waits. New work is written behind
 //! the tail first, then into the tail itself, whose token is stored last; the queue head's overlay is never written while
-//! the controller may look at it. After a short packet the controller follows the alternate pointer: to the status stage
-//! of a control transfer, past the rest of any other.
+//! the controller may look at it. After a short packet the controller follows the alternate pointer: to the last of several
+//! stages, past the rest of a single one.
 
 use crate::QTDS;
 use crate::layout::{Descriptors, Link, Pid, Qh, Qtd, Token, qh, qtd, qtd_capacity};
@@ -31,13 +31,15 @@ pub struct Stage {
 pub struct Chain {
     first: Qtd,
     last: Qtd,
+    /// The last but one, if there are several stages: the last stage is a single qTD, which a short packet does not skip.
+    before: Option<Qtd>,
     count: u8,
-    /// Bytes of all data stages.
-    bytes: u32,
-    /// The last qTD is the status stage of a control transfer, which a short packet does not skip.
-    control: bool,
     /// Data moves to the host.
     data_in: bool,
+    /// Bytes of all data stages.
+    bytes: u32,
+    /// Bytes of the last of several stages.
+    trailer: u16,
 }
 
 impl Chain {
@@ -51,7 +53,7 @@ impl Chain {
         self.count.into()
     }
 
-    /// Returns the bytes of all data stages.
+    /// Returns the bytes of all data stages, without those of the last of several stages.
     pub fn bytes(self) -> u32 {
         self.bytes
     }
@@ -71,6 +73,8 @@ pub enum Progress {
     Done {
         /// Bytes of data stages that were moved.
         bytes: u32,
+        /// Bytes of the last of several stages that were moved.
+        trailer: u16,
     },
     /// The queue halted.
     Failed {
@@ -151,8 +155,8 @@ impl Pool {
     /// Appends a transfer to the queue that ends at `tail`, and moves the tail behind it.
     ///
     /// The first qTD becomes active with the last store: the controller sees all of the transfer or nothing. The last one
-    /// asks for an interrupt if that is wanted. A short packet leads to `stop`, or past the transfer. Returns nothing, having changed nothing,
-    /// when too few qTDs are free or there is no stage.
+    /// asks for an interrupt if that is wanted. A short packet leads to the last of several stages, which is a single qTD; else
+    /// to `stop`, or past the transfer. Returns nothing, having changed nothing, when too few qTDs are free or there is no stage.
     pub fn append(
         &mut self,
         memory: &Memory<'_>,
@@ -162,49 +166,93 @@ impl Pool {
         stop: Option<Qtd>,
         interrupt: bool,
     ) -> Option<Chain> {
-        if let [only] = stages
-            && only.bytes == qtd_capacity(only.bus, only.bytes, max_packet)
-        {
-            return self.append_one(memory, tail, only, stop, interrupt);
-        }
-        let (first, end) = (*tail, self.pop()?);
-        let control = stages.first().is_some_and(|stage| stage.pid == Pid::Setup);
         // Four pages, which every qTD but the last moves at least, hold a packet of this size.
         let max_packet = max_packet.clamp(1, 1024);
-        let alternate = Link::transfer(memory.qtd_bus(stop.unwrap_or(end)));
-        let (mut at, mut last, mut count) = (first, first, 0);
-        let (mut first_token, mut data_in, mut total) = (Token(0), false, 0);
-        let mut ahead = stages.iter();
-        while let Some(stage) = ahead.next() {
-            let (mut bus, mut left, mut toggle) = (stage.bus, stage.bytes, stage.toggle);
-            if stage.pid != Pid::Setup {
-                data_in |= stage.pid == Pid::In && left != 0;
-                total += left;
+        let (last_stage, before_last) = stages.split_last()?;
+        let control = before_last
+            .first()
+            .is_some_and(|stage| stage.pid == Pid::Setup);
+        let (first, end) = (*tail, self.free);
+        let mut ahead = self.entries.get(usize::from(end.0))?.next;
+        let mut closing = first;
+        let mut alternate = stop.unwrap_or(end);
+        if !before_last.is_empty() {
+            let one =
+                qtd_capacity(last_stage.bus, last_stage.bytes, max_packet) == last_stage.bytes;
+            closing = ahead;
+            ahead = self
+                .entries
+                .get(usize::from(closing.0))
+                .filter(|_| one)?
+                .next;
+            alternate = closing;
+        }
+        let alternate = Link::transfer(memory.qtd_bus(alternate));
+        let mut chain = Chain {
+            first,
+            last: first,
+            before: None,
+            count: 0,
+            data_in: false,
+            bytes: 0,
+            trailer: 0,
+        };
+        let (mut at, mut first_token) = (first, Token(0));
+        for (index, stage) in stages.iter().enumerate() {
+            let behind_it = match before_last.len() - index {
+                0 => Some(end),
+                1 => Some(closing),
+                _ => None,
+            };
+            let Stage {
+                pid,
+                mut bus,
+                bytes: mut left,
+                mut toggle,
+            } = *stage;
+            if pid != Pid::Setup {
+                chain.data_in |= pid == Pid::In && left != 0;
+                if index != 0 && behind_it == Some(end) {
+                    chain.trailer = left as u16;
+                } else {
+                    chain.bytes += left;
+                }
             }
             loop {
                 let bytes = qtd_capacity(bus, left, max_packet);
                 left -= bytes;
-                let mut token = Token::new(stage.pid, bytes, toggle);
-                let behind = if left == 0 && ahead.as_slice().is_empty() {
-                    token.set_interrupt(interrupt);
-                    end
-                } else if let Some(behind) = self.pop() {
-                    behind
-                } else {
-                    self.give_back(first, count);
-                    self.give(end);
-                    return None;
+                let behind = match behind_it {
+                    Some(behind) if left == 0 => behind,
+                    _ if ahead == NONE => {
+                        self.disarm(memory, chain);
+                        return None;
+                    }
+                    _ => {
+                        let taken = ahead;
+                        ahead = self.behind(taken);
+                        taken
+                    }
                 };
-                if count == 0 {
+                let mut token = Token::new(pid, bytes, toggle);
+                token.set_interrupt(interrupt && behind == end);
+                if chain.count == 0 {
                     // The controller may be waiting at it.
                     first_token = core::mem::take(&mut token);
                 }
-                self.set(at, behind, bytes as u16);
                 let next = Link::transfer(memory.qtd_bus(behind));
+                let alternate = if chain.count != 0 && at == closing {
+                    Link::NONE
+                } else {
+                    alternate
+                };
                 memory.write_qtd(at, next, alternate, token, bus, bytes);
-                last = at;
+                self.set(at, behind, bytes as u16);
+                if behind == closing {
+                    chain.before = Some(at);
+                }
+                chain.last = at;
+                chain.count += 1;
                 at = behind;
-                count += 1;
                 if left == 0 {
                     break;
                 }
@@ -215,69 +263,14 @@ impl Pool {
                 }
             }
         }
-        if count == 0 {
-            self.give(end);
-            return None;
-        }
-        self.available -= usize::from(count);
-        let chain = Chain {
-            first,
-            last,
-            count,
-            bytes: total,
-            control,
-            data_in,
-        };
-        if control {
-            // Whichever stage is short, the status follows.
-            let status = Link::transfer(memory.qtd_bus(last));
-            self.each(chain, |qtd| {
-                let link = if qtd == last { Link::NONE } else { status };
-                memory.store_qtd(qtd, qtd::ALTERNATE, link.0);
-            });
-        }
-        Self::activate(memory, tail, end, first_token);
-        Some(chain)
-    }
-
-    /// Appends a transfer of a single qTD, which most are.
-    fn append_one(
-        &mut self,
-        memory: &Memory<'_>,
-        tail: &mut Qtd,
-        stage: &Stage,
-        stop: Option<Qtd>,
-        interrupt: bool,
-    ) -> Option<Chain> {
-        let (first, end) = (*tail, self.pop()?);
-        let Stage {
-            pid, bus, bytes, ..
-        } = *stage;
-        self.available -= 1;
-        self.set(first, end, bytes as u16);
-        let next = Link::transfer(memory.qtd_bus(end));
-        let alternate = stop.map_or(next, |stop| Link::transfer(memory.qtd_bus(stop)));
-        memory.write_qtd(first, next, alternate, Token(0), bus, bytes);
-        let mut token = Token::new(pid, bytes, stage.toggle);
-        token.set_interrupt(interrupt);
-        Self::activate(memory, tail, end, token);
-        Some(Chain {
-            first,
-            last: first,
-            count: 1,
-            bytes,
-            control: false,
-            data_in: pid == Pid::In && bytes != 0,
-        })
-    }
-
-    /// Lets the controller go on from the tail, which is written but for its token, to a new one.
-    fn activate(memory: &Memory<'_>, tail: &mut Qtd, end: Qtd, token: Token) {
+        self.free = ahead;
+        self.available -= usize::from(chain.count);
         memory.init_dummy(end);
         memory.barrier();
-        memory.store_qtd(*tail, qtd::TOKEN, token.0);
+        memory.store_qtd(first, qtd::TOKEN, first_token.0);
         memory.barrier();
         *tail = end;
+        Some(chain)
     }
 
     /// Looks how far the controller has come with the oldest transfer of a queue.
@@ -285,20 +278,29 @@ impl Pool {
     /// A qTD's token is final once it is inactive, since the controller writes it back when it retires the qTD
     /// (section 4.10.4).
     pub fn progress(&self, memory: &Memory<'_>, chain: Chain) -> Progress {
-        if !chain.control {
-            // A short packet never leads to the last qTD, so when it has ended well all before it are full.
-            let token = memory.token(chain.last);
-            if !token.active() && !token.halted() {
-                let left = token.bytes().min(self.bytes(chain.last));
-                let bytes = chain.bytes.saturating_sub(left);
-                return Progress::Done { bytes };
+        let end = memory.token(chain.last);
+        if !end.active() && !end.halted() {
+            let left = end.bytes().min(self.bytes(chain.last));
+            // It has ended well, and so have all before it; a short packet leads past some that stay active.
+            match chain.before.map(|before| memory.token(before)) {
+                None => {
+                    let bytes = chain.bytes.saturating_sub(left);
+                    return Progress::Done { bytes, trailer: 0 };
+                }
+                Some(before) if !before.active() && before.bytes() == 0 => {
+                    let trailer = chain.trailer.saturating_sub(left as u16);
+                    let bytes = chain.bytes;
+                    return Progress::Done { bytes, trailer };
+                }
+                Some(_) => {}
             }
         }
-        let (mut at, mut moved) = (chain.first, 0);
+        let (mut at, mut moved, mut trailer) = (chain.first, 0, 0);
         let mut skipping = false;
         for index in 0..chain.count {
-            // After a short data stage only the last qTD is executed: the status stage of a control transfer.
-            if skipping && index + 1 < chain.count {
+            let is_last = index + 1 == chain.count;
+            // After a short packet only the last of several stages is executed.
+            if skipping && !is_last {
                 at = self.behind(at);
                 continue;
             }
@@ -309,8 +311,9 @@ impl Pool {
             let asked = self.bytes(at);
             // A device cannot make the controller count upwards; a remainder larger than the request would be nonsense.
             let done = asked.saturating_sub(token.bytes());
-            let is_setup = token.pid() == Pid::Setup as u32;
-            if !is_setup {
+            if is_last && chain.before.is_some() {
+                trailer = done as u16;
+            } else if token.pid() != Pid::Setup as u32 {
                 moved += done;
             }
             if token.halted() {
@@ -321,14 +324,20 @@ impl Pool {
                 };
             }
             if done < asked && token.pid() == Pid::In as u32 {
-                if !chain.control {
-                    return Progress::Done { bytes: moved };
+                if chain.before.is_none() {
+                    return Progress::Done {
+                        bytes: moved,
+                        trailer: 0,
+                    };
                 }
                 skipping = true;
             }
             at = self.behind(at);
         }
-        Progress::Done { bytes: moved }
+        Progress::Done {
+            bytes: moved,
+            trailer,
+        }
     }
 
     /// Returns the bytes that were moved for a transfer which did not finish, while its queue head is unscheduled or halted.
@@ -344,7 +353,7 @@ impl Pool {
                 moved += self.bytes(at).saturating_sub(token.bytes());
             }
         });
-        moved
+        moved.min(chain.bytes)
     }
 
     /// Frees the qTDs of a chain. Unless all of them were `executed`, makes them inert, so that a controller that still has a
@@ -353,8 +362,7 @@ impl Pool {
     /// The controller must not be executing the chain: its queue head has halted, moved on, or is out of the schedule.
     pub fn release(&mut self, memory: &Memory<'_>, chain: Chain, executed: bool) {
         if !executed {
-            self.each(chain, |at| memory.store_qtd(at, qtd::TOKEN, 0));
-            memory.barrier();
+            self.disarm(memory, chain);
         }
         // The chain goes to the free list as it is: its last qTD leads to what was free before.
         if let Some(last) = self.entries.get_mut(usize::from(chain.last.0)) {
@@ -393,6 +401,12 @@ impl Pool {
         memory.barrier();
     }
 
+    /// Makes the qTDs of a chain inert.
+    fn disarm(&self, memory: &Memory<'_>, chain: Chain) {
+        self.each(chain, |at| memory.store_qtd(at, qtd::TOKEN, 0));
+        memory.barrier();
+    }
+
     fn each(&self, chain: Chain, mut visit: impl FnMut(Qtd)) {
         let mut at = chain.first;
         for _ in 0..chain.count {
@@ -428,16 +442,6 @@ impl Pool {
     fn give(&mut self, qtd: Qtd) {
         let free = core::mem::replace(&mut self.free, qtd);
         self.set(qtd, free, 0);
-    }
-
-    /// Gives back the `count` qTDs that were taken behind `first`.
-    fn give_back(&mut self, first: Qtd, count: u8) {
-        let mut at = self.behind(first);
-        for _ in 0..count {
-            let behind = self.behind(at);
-            self.give(at);
-            at = behind;
-        }
     }
 }
 

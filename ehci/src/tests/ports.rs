@@ -131,6 +131,7 @@ fn unplugging_ends_pending_transfers_and_the_next_stick_works() {
     let request = crate::Request {
         buffer: None,
         zero_packet: false,
+        trailer: 0,
         part: crate::Part::Whole,
         quiet: false,
         timeout_us: None,

@@ -234,6 +234,7 @@ fn a_cancelled_pipe_is_busy_until_then_and_works_after() {
     let request = Request {
         buffer: None,
         zero_packet: false,
+        trailer: 0,
         part: crate::Part::Whole,
         quiet: false,
         timeout_us: None,

@@ -1,6 +1,6 @@
 //! Control, bulk and interrupt transfers that succeed.
 
-use crate::memory::Dma;
+use crate::memory::{Buffer, Dma};
 use crate::testing::Rig;
 use crate::{Direction, Endpoint, Kind, Part, Request, SubmitError};
 
@@ -199,6 +199,7 @@ fn a_zero_packet_ends_data_that_fills_its_last_packet() {
         Request {
             buffer: None,
             zero_packet: false,
+            trailer: 0,
             part: crate::Part::Whole,
             quiet: false,
             timeout_us: None,
@@ -277,6 +278,84 @@ fn a_short_packet_ends_a_request_with_all_its_pieces() {
     }
 }
 
+/// Data of some packets, and a trailer of 13 bytes.
+fn with_trailer(rig: &mut Rig, pipe: crate::PipeId, size: usize) -> crate::TransferId {
+    let request = Request {
+        trailer: 13,
+        ..Request::new(rig.machine.ram.incoming(size + 13).unwrap())
+    };
+    rig.ehci.submit(pipe, request).unwrap()
+}
+
+#[test]
+fn a_trailer_follows_its_data_also_if_they_are_short() {
+    for size in [512, 2048, 20_480, 100_000, 131_072] {
+        for given in [0, 1, 512, 1000, 20_480, 30_000, 131_072] {
+            let (mut rig, shared) = Rig::with_stick();
+            let input = rig.open(5, Rig::IN);
+            let given = size.min(given);
+            let data: Vec<u8> = (0..given).map(|at| at as u8).collect();
+            let mut source: std::collections::VecDeque<_> =
+                data.chunks(512).map(<[u8]>::to_vec).collect();
+            if given < size && given % 512 == 0 {
+                source.push_back(vec![]);
+            }
+            source.push_back(vec![9; 13]);
+            shared.borrow_mut().source = source;
+            let id = with_trailer(&mut rig, input, size);
+            let behind = rig.start_in(input, 512);
+            rig.machine.advance(20_000);
+            rig.ehci.poll();
+            let mut end = rig.ehci.take(id).unwrap();
+            assert_eq!((end.status, end.bytes, end.trailer), (Ok(()), given, 13));
+            let mut bytes = vec![0; size + 13];
+            end.buffer.as_mut().unwrap().copy_received(&mut bytes);
+            assert_eq!(bytes[..given], data);
+            assert_eq!(bytes[size..], [9; 13]);
+            // What is queued behind goes on where the toggle is.
+            shared.borrow_mut().source.push_back(vec![7; 3]);
+            assert_eq!(rig.finish(behind).2, [7; 3]);
+        }
+    }
+}
+
+#[test]
+fn a_trailer_may_be_short_itself_and_raises_the_only_interrupt() {
+    let (mut rig, shared) = Rig::with_stick();
+    let input = rig.open(5, Rig::IN);
+    shared.borrow_mut().source = (0..80).map(|_| vec![1; 512]).collect();
+    let id = with_trailer(&mut rig, input, 40_960);
+    rig.machine.advance(20_000);
+    assert!(!rig.machine.status().transfer());
+    rig.ehci.poll();
+    assert!(rig.ehci.is_running(id));
+    shared.borrow_mut().source.push_back(vec![2; 5]);
+    rig.machine.advance(1_000);
+    assert!(rig.machine.status().transfer());
+    rig.ehci.poll();
+    let end = rig.ehci.take(id).unwrap();
+    assert_eq!((end.status, end.bytes, end.trailer), (Ok(()), 40_960, 5));
+}
+
+#[test]
+fn a_trailer_leaves_room_for_data_and_is_a_single_descriptor() {
+    let (mut rig, _) = Rig::with_stick();
+    let input = rig.open(5, Rig::IN);
+    for (size, trailer) in [(13, 13), (13, 14), (40_000, 16_385)] {
+        let request = Request {
+            trailer,
+            ..Request::new(rig.machine.ram.incoming(size).unwrap())
+        };
+        let rejected = rig.ehci.submit(input, request).unwrap_err();
+        let expected = SubmitError::WrongLength {
+            announced: trailer,
+            given: size,
+        };
+        assert_eq!(rejected.error, expected);
+        assert!(rejected.buffer.is_some());
+    }
+}
+
 #[test]
 fn an_interrupt_endpoint_is_asked_in_its_frames_until_it_answers() {
     let (mut rig, shared) = Rig::with_stick();
@@ -350,6 +429,7 @@ fn a_closed_pipe_is_no_pipe_even_when_its_queue_head_is_used_again() {
     let request = Request {
         buffer: None,
         zero_packet: false,
+        trailer: 0,
         part: crate::Part::Whole,
         quiet: false,
         timeout_us: None,

@@ -20,14 +20,14 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
             };
             match self.pool.progress(&*self.memory, chain) {
                 Progress::Running => return,
-                Progress::Done { bytes } => self.succeed(qh, bytes as usize),
+                Progress::Done { bytes, trailer } => self.succeed(qh, bytes as usize, trailer),
                 Progress::Failed { bytes, at, token } => {
                     if !self.try_again(qh, at, token) {
                         let error = cause(token);
                         if error != TransferError::Stall {
                             self.leave_in_translator(qh);
                         }
-                        self.end_oldest(qh, bytes as usize, Err(error));
+                        self.end_oldest(qh, bytes as usize, 0, Err(error));
                         self.end_all(qh, TransferError::Flushed, TransferError::Flushed);
                         self.restart_queue(qh);
                     }
@@ -44,7 +44,7 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
                 return;
             };
             match self.pool.progress(&*self.memory, chain) {
-                Progress::Done { bytes } => self.succeed(qh, bytes as usize),
+                Progress::Done { bytes, trailer } => self.succeed(qh, bytes as usize, trailer),
                 Progress::Running | Progress::Failed { .. } => return,
             }
         }
@@ -61,7 +61,7 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
                 Some(chain) => self.pool.moved(&*self.memory, chain),
                 None => 0,
             };
-            self.end_oldest(qh, bytes as usize, Err(error));
+            self.end_oldest(qh, bytes as usize, 0, Err(error));
             error = rest;
         }
         if let Some(stop) = self.pipe_mut(qh).and_then(|pipe| pipe.stop.take()) {
@@ -70,7 +70,7 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
     }
 
     /// Ends the oldest transfer of a pipe without error; after a short packet also those that continue it.
-    fn succeed(&mut self, qh: Qh, bytes: usize) {
+    fn succeed(&mut self, qh: Qh, bytes: usize, trailer: u16) {
         let Some((asked, more)) = self
             .pipe(qh)
             .and_then(|pipe| pipe.oldest)
@@ -84,7 +84,7 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
         else {
             return;
         };
-        self.end_oldest(qh, bytes, Ok(()));
+        self.end_oldest(qh, bytes, trailer, Ok(()));
         let Some(pipe) = self.pipe_mut(qh) else {
             return;
         };
@@ -111,7 +111,7 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
                     .transfers
                     .get(index)
                     .is_some_and(|slot| slot.part.more());
-                self.end_oldest(qh, 0, status);
+                self.end_oldest(qh, 0, 0, status);
             }
             if !continued && let Some(pipe) = self.pipe_mut(qh) {
                 // The last piece was there: what comes now is another request.
@@ -135,7 +135,13 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
     }
 
     /// Takes the oldest transfer off a pipe, frees its qTDs and records its end.
-    fn end_oldest(&mut self, qh: Qh, bytes: usize, status: Result<(), TransferError>) {
+    fn end_oldest(
+        &mut self,
+        qh: Qh,
+        bytes: usize,
+        trailer: u16,
+        status: Result<(), TransferError>,
+    ) {
         let Some(pipe) = self.pipes.get_mut(usize::from(qh.0)) else {
             return;
         };
@@ -160,14 +166,14 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
             let executed = status.is_ok() && bytes == chain.bytes() as usize;
             self.pool.release(&*self.memory, chain, executed);
         }
-        self.transfers.end(index, bytes, status);
+        self.transfers.end(index, bytes, trailer, status);
         let counters = &mut self.statistics;
         let total = if is_in {
             &mut counters.bytes_in
         } else {
             &mut counters.bytes_out
         };
-        *total = total.wrapping_add(bytes as u64);
+        *total = total.wrapping_add(bytes as u64 + u64::from(trailer));
         counters.failed = counters.failed.wrapping_add(u32::from(status.is_err()));
     }
 }

@@ -24,6 +24,7 @@ pub(crate) struct Transfer<B> {
     pub(super) chain: Option<Chain>,
     pub(super) buffer: Option<B>,
     pub(super) bytes: usize,
+    pub(super) trailer: u16,
     pub(super) part: Part,
     /// Nobody will take the completion.
     pub(super) abandoned: bool,
@@ -42,6 +43,7 @@ impl<B> Transfer<B> {
         chain: None,
         buffer: None,
         bytes: 0,
+        trailer: 0,
         part: Part::Whole,
         abandoned: false,
         deadline: None,
@@ -145,6 +147,7 @@ impl<B> Transfers<B> {
         slot.qh = qh;
         slot.chain = chain;
         slot.bytes = 0;
+        slot.trailer = 0;
         slot.part = part;
         slot.abandoned = false;
         slot.deadline = deadline;
@@ -159,7 +162,13 @@ impl<B> Transfers<B> {
     }
 
     /// Ends a queued transfer. If it was abandoned, its buffer is dropped and the slot is free.
-    pub(super) fn end(&mut self, index: u8, bytes: usize, status: Result<(), TransferError>) {
+    pub(super) fn end(
+        &mut self,
+        index: u8,
+        bytes: usize,
+        trailer: u16,
+        status: Result<(), TransferError>,
+    ) {
         self.timed &= !(1 << index);
         let Some(slot) = self.slots.get_mut(usize::from(index)) else {
             return;
@@ -168,6 +177,7 @@ impl<B> Transfers<B> {
             return;
         }
         slot.bytes = bytes;
+        slot.trailer = trailer;
         slot.life = Life::Done(status);
         if slot.abandoned {
             self.free(index);
@@ -196,7 +206,7 @@ impl<B> Transfers<B> {
                 && matches!(slot.life, Life::Queued)
             {
                 core::mem::forget(slot.buffer.take());
-                self.end(index, 0, Err(TransferError::ControllerFailed));
+                self.end(index, 0, 0, Err(TransferError::ControllerFailed));
             }
         }
     }

@@ -65,6 +65,7 @@ fn send(
     let request = ehci::Request {
         buffer,
         zero_packet: false,
+        trailer: 0,
         part: ehci::Part::Whole,
         quiet: false,
         timeout_us: None,
