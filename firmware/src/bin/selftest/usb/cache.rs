@@ -3,7 +3,7 @@
 //! The argument `omit=STEP` names the step; without it all are there. The caches of the emulator are perfect, so the data are
 //! right either way.
 
-use super::storage::{Data, Stick};
+use super::storage::{BLOCK, Data, Stick};
 use super::{Controller, with_stick};
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -166,7 +166,8 @@ fn direct(
 
     buffer.fill(0);
     let lent = omitted.at("direct-in-flush", || buffer.lend_from_device(BYTES));
-    let data = stick.read(controller, 0, Data::from(lent.map_err(|_| "not lent")?))?;
+    let data = Data::from(lent.map_err(|_| "not lent")?);
+    let data = stick.read(controller, 0, (BYTES / BLOCK) as u16, data)?;
     let buffer = omitted.at("direct-in-invalidate", || data.reclaim());
     all(buffer.as_deref().ok_or("lost")?, 0x3C)
 }
@@ -196,7 +197,8 @@ fn bounced_in(
     let room = omitted.at("bounced-in-invalidate-before", || {
         controller.dma().incoming(SLICE)
     });
-    let mut data = stick.read(controller, 8, room.map_err(|_| "no room")?)?;
+    let room = room.map_err(|_| "no room")?;
+    let mut data = stick.read(controller, 8, (SLICE / BLOCK) as u16, room)?;
     omitted.at("bounced-in-invalidate-after", || {
         data.copy_received(&mut slice);
     });

@@ -3,9 +3,7 @@
 use super::{Controller, Host};
 use core::sync::atomic::{AtomicU32, Ordering};
 use ehci::registers::{Registers, UsbSts, operational};
-use ehci::{
-    Bounced, Direction, Endpoint, Interrupt, Kind, PipeId, Request, Speed, SubmitError, TransferId,
-};
+use ehci::{Bounced, Direction, Endpoint, Interrupt, Kind, PipeId, Request, Speed, SubmitError};
 use embassy_usb_host::{BusRoute, BusState};
 use mem2_dma::DmaBuffer;
 use static_cell::StaticCell;
@@ -114,14 +112,27 @@ impl Stick {
         Ok(stick)
     }
 
+    /// Bytes of a buffer with which a read of so many is the fastest: it has room for the status behind the data, and both arrive
+    /// with one transfer. But QEMU's stick loses a status that waits behind a single descriptor (the book's chapter on
+    /// decisions).
+    pub const fn room(bytes: usize) -> usize {
+        if bytes > DESCRIPTOR {
+            bytes + CSW
+        } else {
+            bytes
+        }
+    }
+
     /// Reads blocks into `data`, which it returns.
     pub fn read(
         &mut self,
         controller: &mut Controller,
         block: u32,
+        count: u16,
         data: Data,
     ) -> Result<Data, &'static str> {
-        self.blocks(controller, 0x28, block, data, 0x80)
+        let phase = (data, usize::from(count) * BLOCK, 0x80);
+        self.blocks(controller, 0x28, block, count, phase)
     }
 
     /// Writes blocks from `data`, which it returns.
@@ -131,7 +142,9 @@ impl Stick {
         block: u32,
         data: Data,
     ) -> Result<Data, &'static str> {
-        self.blocks(controller, 0x2A, block, data, 0)
+        let bytes = ehci::memory::Buffer::size(&data);
+        let count = (bytes / BLOCK) as u16;
+        self.blocks(controller, 0x2A, block, count, (data, bytes, 0))
     }
 
     /// SYNCHRONIZE CACHE(10): what was written is on the medium.
@@ -145,29 +158,26 @@ impl Stick {
         controller: &mut Controller,
         operation: u8,
         block: u32,
-        data: Data,
-        flags: u8,
+        count: u16,
+        phase: (Data, usize, u8),
     ) -> Result<Data, &'static str> {
-        let count = (ehci::memory::Buffer::size(&data) / BLOCK) as u16;
         let ([a, b, c, d], [e, f]) = (block.to_be_bytes(), count.to_be_bytes());
         let command = [operation, 0, a, b, c, d, 0, e, f, 0];
-        let data = self.command(controller, &command, Some((data, flags)))?;
+        let data = self.command(controller, &command, Some(phase))?;
         data.ok_or("the data are lost")
     }
 
-    /// Carries a command out. The status of a read is queued behind its data, and one interrupt tells the end of both; if the
-    /// data are several descriptors, that is, since QEMU's stick loses a status that waits behind a single packet (the book's
-    /// chapter on decisions).
+    /// Carries a command out, with data and their length and direction.
     fn command(
         &mut self,
         controller: &mut Controller,
         command: &[u8],
-        data: Option<(Data, u8)>,
+        phase: Option<(Data, usize, u8)>,
     ) -> Result<Option<Data>, &'static str> {
-        let asked = data
-            .as_ref()
-            .map_or(0, |(data, _)| ehci::memory::Buffer::size(data));
-        let flags = data.as_ref().map_or(0, |&(_, flags)| flags);
+        let (data, asked, flags) = match phase {
+            Some((data, asked, flags)) => (Some(data), asked, flags),
+            None => (None, 0, 0),
+        };
         self.tag = self.tag.wrapping_add(1);
 
         let mut wrapper = self.command.take().ok_or("no command buffer")?;
@@ -184,34 +194,32 @@ impl Stick {
         bytes[14] = command.len() as u8;
         bytes[15..15 + command.len()].copy_from_slice(command);
         let lent = wrapper.lend_to_device(CBW).map_err(|_| "not lent")?;
-        let sent = submit(controller, self.output, Data::from(lent), false)?;
-        self.command = finish(controller, sent, CBW)?.reclaim();
+        let sent = transfer(controller, self.output, Data::from(lent), CBW, 0)?;
+        self.command = sent.reclaim();
 
-        let together = flags != 0 && asked > DESCRIPTOR;
-        let moving = match data {
-            None => None,
-            Some((data, 0)) => Some(submit(controller, self.output, data, false)?),
-            Some((data, _)) => Some(submit(controller, self.input, data, together)?),
+        let mut status = [0; CSW];
+        let data = match data {
+            Some(data) if ehci::memory::Buffer::size(&data) == asked + CSW => {
+                let mut data = transfer(controller, self.input, data, asked, CSW)?;
+                ehci::memory::Buffer::copy_from(&mut data, asked, &mut status);
+                Some(data)
+            }
+            data => {
+                let pipe = if flags == 0 { self.output } else { self.input };
+                let data = match data {
+                    Some(data) => Some(transfer(controller, pipe, data, asked, 0)?),
+                    None => None,
+                };
+                let wrapper = self.status.take().ok_or("no status buffer")?;
+                let lent = wrapper.lend_from_device(CSW).map_err(|_| "not lent")?;
+                let mut arrived = transfer(controller, self.input, Data::from(lent), CSW, 0)?;
+                ehci::memory::Buffer::copy_from(&mut arrived, 0, &mut status);
+                self.status = arrived.reclaim();
+                data
+            }
         };
-        let mut data = None;
-        if let (Some(moving), false) = (moving, together) {
-            data = Some(finish(controller, moving, asked)?);
-        }
-        let wrapper = self.status.take().ok_or("no status buffer")?;
-        let lent = wrapper.lend_from_device(CSW).map_err(|_| "not lent")?;
-        let status = submit(controller, self.input, Data::from(lent), false)?;
-        let wrapper = finish(controller, status, CSW)?.reclaim();
-        if let (Some(moving), true) = (moving, together) {
-            data = Some(finish(controller, moving, asked)?);
-        }
-        let bytes = wrapper.as_deref().ok_or("the status is lost")?;
         let expected = [*b"USBS", self.tag.to_le_bytes(), [0; 4]];
-        let good = bytes.get(..CSW).is_some_and(|status| {
-            let (words, status) = status.split_at(12);
-            words == expected.as_flattened() && status == [0]
-        });
-        self.status = wrapper;
-        if good {
+        if status[..12] == *expected.as_flattened() && status[12] == 0 {
             Ok(data)
         } else {
             Err("the command failed")
@@ -219,41 +227,39 @@ impl Stick {
     }
 }
 
-/// Queues a transfer; a `quiet` one asks for no interrupt.
-fn submit(
+/// Moves `bytes` bytes and a trailer, no fewer, and gives the buffer back.
+fn transfer(
     controller: &mut Controller,
     pipe: PipeId,
     data: Data,
-    quiet: bool,
-) -> Result<TransferId, &'static str> {
+    bytes: usize,
+    trailer: usize,
+) -> Result<Data, &'static str> {
     let request = Request {
-        quiet,
+        trailer: trailer as u16,
         ..Request::new(data)
     };
-    TRANSFERS.fetch_add(1, Ordering::Relaxed);
-    controller
+    let id = controller
         .submit(pipe, request)
         .map_err(|rejected| match rejected.error {
             SubmitError::NoDescriptors => "too few transfer descriptors",
             _ => "a transfer was not accepted",
-        })
-}
-
-/// Waits until a transfer has moved `bytes` bytes, no fewer, and gives the buffer back.
-fn finish(controller: &mut Controller, id: TransferId, bytes: usize) -> Result<Data, &'static str> {
-    loop {
-        if let Some(end) = controller.take(id) {
-            return match end.buffer {
-                Some(data) if end.status.is_ok() && end.bytes == bytes => Ok(data),
-                _ => Err("a transfer failed or was short"),
-            };
-        }
+        })?;
+    TRANSFERS.fetch_add(1, Ordering::Relaxed);
+    let end = loop {
         if !wiistick_wait_for_interrupt() {
             return Err("no interrupt came");
         }
         INTERRUPT.handle(controller.registers().raw());
         controller.poll();
+        if let Some(end) = controller.take(id) {
+            break end;
+        }
+    };
+    if end.status.is_err() || end.bytes != bytes || end.trailer != trailer {
+        return Err("a transfer failed or was short");
     }
+    end.buffer.ok_or("the buffer is lost")
 }
 
 /// The link from the handler to the driver. No interrupt reaches the processor in this program: it looks at the controller's

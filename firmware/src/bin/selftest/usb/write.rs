@@ -1,6 +1,6 @@
 //! Writes a pattern over the first 16 MiB of a stick and reads part of it back; the host compares the image.
 
-use super::storage::{BLOCK, Data};
+use super::storage::{BLOCK, Data, Stick};
 use super::{mem2, with_stick};
 use ehci::memory::{Buffer, Dma};
 use mem2_dma::Mem2;
@@ -38,8 +38,9 @@ pub fn pattern(_: Arguments<'static>) -> Result<(), &'static str> {
         }
         stick.synchronise(controller)?;
         let last = (COMMANDS - 1) * (COMMAND / BLOCK) as u32;
-        let room = controller.dma().incoming(COMMAND).map_err(|_| "no room")?;
-        let mut data = stick.read(controller, last, room)?;
+        let room = controller.dma().incoming(Stick::room(COMMAND));
+        let room = room.map_err(|_| "no room")?;
+        let mut data = stick.read(controller, last, (COMMAND / BLOCK) as u16, room)?;
         let mut whole = buffer.take().ok_or("no buffer")?;
         data.copy_received(&mut whole);
         let first = (COMMANDS - 1) * (COMMAND / 4) as u32;
