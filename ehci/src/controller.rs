@@ -2,7 +2,7 @@
 
 use crate::QUEUE_HEADS;
 use crate::error::StartError;
-use crate::interrupt::Interrupt;
+use crate::interrupt::{INTERRUPTS, Interrupt};
 use crate::layout::{DESCRIPTOR_BYTES, Descriptors};
 use crate::memory::Dma;
 use crate::pipe::Pipe;
@@ -179,8 +179,8 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
     /// Which of the waits was in vain.
     pub fn start(&mut self) -> Result<(), StartError> {
         self.take_from_firmware();
-        self.interrupt = None;
         self.halt()?;
+        self.interrupt = None;
         self.forget_everything();
         self.reset()?;
         self.platform.prepare(self.registers.raw());
@@ -221,13 +221,8 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
     /// stopped. Without this, call [`Ehci::poll`] often enough instead.
     pub fn enable_interrupts(&mut self, interrupt: &'static Interrupt) {
         self.interrupt = Some(interrupt);
-        let mut interrupts = UsbIntr(0);
-        interrupts.set_transfer(true);
-        interrupts.set_transfer_error(true);
-        interrupts.set_port_change(true);
-        interrupts.set_host_system_error(true);
-        interrupts.set_async_advance(true);
-        self.registers.set_interrupts(interrupts);
+        interrupt.connect(Some(self.registers.base()));
+        self.registers.set_interrupts(INTERRUPTS);
     }
 
     /// Stops the controller and gives its ports to the companions. Every transfer ends with
@@ -338,6 +333,9 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
 
     fn halt(&self) -> Result<(), StartError> {
         self.registers.set_interrupts(UsbIntr(0));
+        if let Some(interrupt) = self.interrupt {
+            interrupt.connect(None);
+        }
         let mut command = self.registers.command();
         command.set_run(false);
         command.set_async_enable(false);

@@ -2,11 +2,16 @@
 //!
 //! The handler does nothing else; transfers are completed by the driver, in the task's context.
 
-use crate::registers::{Registers, UsbSts, capability, operational};
+use crate::registers::{Registers, UsbIntr, UsbSts, operational};
 use core::cell::Cell;
 use core::future::poll_fn;
+use core::sync::atomic::{AtomicUsize, Ordering};
 use core::task::{Poll, Waker};
 use critical_section::Mutex;
+
+/// What the driver lets the controller interrupt for: ends of transfers (bits 0 and 1), port changes (2), host system errors (4) and
+/// answers to doorbells (5); not the frame list's rollover.
+pub(crate) const INTERRUPTS: UsbIntr = UsbIntr(0x37);
 
 /// The link between a controller's interrupt handler and its driver. Usually a `static`.
 ///
@@ -19,6 +24,8 @@ use critical_section::Mutex;
 /// }
 /// ```
 pub struct Interrupt {
+    /// The register USBSTS, while the driver lets the controller interrupt; else zero.
+    register: AtomicUsize,
     status: Mutex<Cell<UsbSts>>,
     waker: Mutex<Cell<Option<Waker>>>,
 }
@@ -33,6 +40,7 @@ impl Interrupt {
     /// Makes a link that nothing has come through yet.
     pub const fn new() -> Self {
         Self {
+            register: AtomicUsize::new(0),
             status: Mutex::new(Cell::new(UsbSts(0))),
             waker: Mutex::new(Cell::new(None)),
         }
@@ -42,13 +50,15 @@ impl Interrupt {
     ///
     /// Returns whether it was this controller's, on a line that is shared.
     pub fn handle<R: Registers + ?Sized>(&self, registers: &R) -> bool {
-        let base = (registers.read(capability::CAPLENGTH) & 0xff) as usize;
-        let enabled = registers.read(base + operational::USBINTR);
-        let taken = registers.read(base + operational::USBSTS) & enabled & UsbSts::CHANGES;
+        let register = self.register.load(Ordering::Relaxed);
+        if register == 0 {
+            return false;
+        }
+        let taken = registers.read(register) & INTERRUPTS.0;
         if taken == 0 {
             return false;
         }
-        registers.write(base + operational::USBSTS, taken);
+        registers.write(register, taken);
         let waker = critical_section::with(|token| {
             let status = self.status.borrow(token);
             status.set(UsbSts(status.get().0 | taken));
@@ -76,6 +86,12 @@ impl Interrupt {
             }
         })
         .await;
+    }
+
+    /// From now on the controller may interrupt, or no more. `base` is where its operational registers begin.
+    pub(crate) fn connect(&self, base: Option<usize>) {
+        let register = base.map_or(0, |base| base + operational::USBSTS);
+        self.register.store(register, Ordering::Relaxed);
     }
 
     /// Takes what the handler has collected.

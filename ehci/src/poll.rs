@@ -42,29 +42,33 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
             self.fail();
             return;
         }
-        self.step_doorbell(status, now);
+        if self.doorbell != Doorbell::Silent {
+            self.step_doorbell(status, now);
+        }
         // Before completions: what fails because the device is gone is to be called that.
-        let look = status.port_change() || now >= self.next_look;
+        let due = now >= self.next_look;
+        if due {
+            self.next_look = now + WATCHDOG_US;
+        }
+        let look = due || status.port_change();
         if look || self.ports_moving {
             self.step_ports(look, now);
         }
-        if now >= self.next_look {
-            self.next_look = now + WATCHDOG_US;
-        }
-        for qh in self.parting {
-            let at = self.pipe(qh).and_then(|pipe| pipe.free_at);
-            if at.is_some_and(|at| now >= at) {
-                self.left(qh);
-            }
+        if !self.parting.is_empty() {
+            self.step_parting(now);
         }
         for qh in self.active {
             if self.pipe(qh).is_some_and(|pipe| pipe.stage == Stage::Open) {
                 self.complete(qh);
             }
         }
-        self.step_streams();
+        if self.streams.are_open() {
+            self.step_streams();
+        }
         self.expire(now);
-        self.ring_doorbell(now);
+        if self.doorbell == Doorbell::Silent && self.ring.wants_doorbell() {
+            self.ring_doorbell(now);
+        }
     }
 
     /// Returns the time, by the platform's clock, at which [`Ehci::poll`] has something to do at the latest.
@@ -157,6 +161,19 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
             .is_some_and(crate::port::Port::is_enabled)
     }
 
+    /// Frees interrupt queue heads that the controller has left.
+    #[inline(never)]
+    fn step_parting(&mut self, now: u64) {
+        for qh in self.parting {
+            let at = self.pipe(qh).and_then(|pipe| pipe.free_at);
+            if at.is_some_and(|at| now >= at) {
+                self.left(qh);
+            }
+        }
+    }
+
+    // Seldom due, these are kept out of `poll`, whose frame they would enlarge.
+    #[inline(never)]
     fn step_ports(&mut self, changed: bool, now: u64) {
         self.ports_moving = false;
         for port in 0..self.registers.ports() {
@@ -201,6 +218,7 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
         }
     }
 
+    #[inline(never)]
     fn step_doorbell(&mut self, status: UsbSts, now: u64) {
         match self.doorbell {
             Doorbell::Silent => return,
@@ -249,10 +267,8 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
         }
     }
 
+    #[inline(never)]
     fn ring_doorbell(&mut self, now: u64) {
-        if self.doorbell != Doorbell::Silent || !self.ring.wants_doorbell() {
-            return;
-        }
         // A stale answer must not be taken for the one to come.
         let mut answer = UsbSts(0);
         answer.set_async_advance(true);
@@ -269,6 +285,7 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
     }
 
     /// Stops a controller that failed; everything on it ends.
+    #[cold]
     fn fail(&mut self) {
         match self.stop() {
             Ok(()) => self.state = State::Failed,

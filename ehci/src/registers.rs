@@ -113,6 +113,11 @@ impl<R: Registers> Operational<R> {
         &self.registers
     }
 
+    /// Returns where the operational registers begin, in bytes.
+    pub(crate) fn base(&self) -> usize {
+        self.base
+    }
+
     /// Returns CAPLENGTH and HCIVERSION.
     pub fn capability(&self) -> Capability {
         self.capability

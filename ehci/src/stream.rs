@@ -327,6 +327,7 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
     }
 
     /// Ends what the controller has finished of all streams.
+    #[inline(never)]
     pub(crate) fn step_streams(&mut self) {
         if self.streams.schedule.is_idle() {
             self.free_closed_streams();

@@ -239,8 +239,14 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
             interrupt: !quiet,
             timeout_us,
         };
-        self.submit_buffer(id, &mut buffer, zero_packet, trailer, how)
-            .map_err(|error| Rejected { error, buffer })
+        match self.submit_buffer(id, &mut buffer, zero_packet, trailer, how) {
+            Ok(id) => {
+                // It was taken: there is nothing to drop.
+                core::mem::forget(buffer);
+                Ok(id)
+            }
+            Err(error) => Err(Rejected { error, buffer }),
+        }
     }
 
     /// As [`Ehci::submit`]; takes the buffer if the transfer is accepted, and not otherwise.

@@ -114,6 +114,12 @@ impl<B> Streams<B> {
         }
     }
 
+    /// Whether there is any, or something left of one.
+    pub(crate) fn are_open(&self) -> bool {
+        let open = |stream: &Stream| stream.stage != Stage::Free;
+        !self.schedule.is_idle() || self.streams.iter().any(open)
+    }
+
     /// The bandwidth that streams take.
     pub(crate) fn plans(&self) -> impl Iterator<Item = Plan> + '_ {
         self.streams.iter().filter_map(|stream| stream.plan)

@@ -197,12 +197,19 @@ fn an_interrupt_of_another_device_on_the_line_is_not_taken() {
     let interrupt = Interrupt::new();
     machine.raise(0x3f);
     assert!(!interrupt.handle(&machine), "nothing is enabled");
-    machine.state.borrow_mut().interrupts = 0x04;
+    let base = crate::registers::Operational::new(machine.clone())
+        .unwrap()
+        .base();
+    interrupt.connect(Some(base));
     assert!(interrupt.handle(&machine));
     assert_eq!(
         machine.status().0 & 0x3f,
-        0x3b,
+        0x08,
         "only what was enabled is cleared"
     );
-    assert_eq!(interrupt.take().0, 0x04);
+    assert_eq!(interrupt.take().0, 0x37);
+    assert!(!interrupt.handle(&machine), "it is another device's");
+    machine.raise(0x01);
+    interrupt.connect(None);
+    assert!(!interrupt.handle(&machine), "nothing is enabled any more");
 }

@@ -152,7 +152,8 @@ impl<B> Transfers<B> {
         slot.abandoned = false;
         slot.deadline = deadline;
         slot.next = None;
-        slot.buffer = buffer.take();
+        // A free slot has none: what comes back is nothing.
+        core::mem::swap(&mut slot.buffer, buffer);
         let bit = 1 << index;
         self.free &= !bit;
         if deadline.is_some() {
@@ -193,8 +194,13 @@ impl<B> Transfers<B> {
             return;
         };
         slot.life = Life::Free;
-        slot.buffer = None;
-        slot.waker = None;
+        // Mostly they were taken: then there is nothing to drop.
+        if slot.buffer.is_some() {
+            slot.buffer = None;
+        }
+        if slot.waker.is_some() {
+            slot.waker = None;
+        }
         slot.woken = false;
         self.free |= 1 << index;
     }
