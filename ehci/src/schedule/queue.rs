@@ -9,10 +9,6 @@ use crate::QTDS;
 use crate::layout::{Descriptors, Link, Pid, Qh, Qtd, Token, qh, qtd, qtd_capacity};
 use crate::memory::Coherent;
 
-/// All of a controller's descriptors. Whatever memory they lie in: what runs for every transfer is compiled once, with this
-/// crate, and not with each program that uses it.
-type Memory<'a> = Descriptors<dyn Coherent + 'a>;
-
 /// One stage of a transfer: contiguous bytes in one direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stage {
@@ -139,7 +135,7 @@ impl Pool {
     }
 
     /// Takes a qTD as the tail of a new queue.
-    pub fn tail(&mut self, memory: &Memory<'_>) -> Option<Qtd> {
+    pub fn tail(&mut self, memory: &Descriptors<impl Coherent>) -> Option<Qtd> {
         let tail = self.pop()?;
         self.available -= 1;
         memory.init_dummy(tail);
@@ -159,7 +155,7 @@ impl Pool {
     /// to `stop`, or past the transfer. Returns nothing, having changed nothing, when too few qTDs are free or there is no stage.
     pub fn append(
         &mut self,
-        memory: &Memory<'_>,
+        memory: &Descriptors<impl Coherent>,
         tail: &mut Qtd,
         stages: &[Stage],
         max_packet: u32,
@@ -199,20 +195,19 @@ impl Pool {
         };
         let (mut at, mut first_token) = (first, Token(0));
         for (index, stage) in stages.iter().enumerate() {
-            let behind_it = match before_last.len() - index {
-                0 => Some(end),
-                1 => Some(closing),
-                _ => None,
-            };
             let Stage {
                 pid,
                 mut bus,
                 bytes: mut left,
                 mut toggle,
             } = *stage;
+            let is_last = index == before_last.len();
+            // A short packet in the last of several stages leads where all of it does.
+            let is_closing = is_last && index != 0;
+            let alternate = if is_closing { Link::NONE } else { alternate };
             if pid != Pid::Setup {
                 chain.data_in |= pid == Pid::In && left != 0;
-                if index != 0 && behind_it == Some(end) {
+                if is_closing {
                     chain.trailer = left as u16;
                 } else {
                     chain.bytes += left;
@@ -221,37 +216,28 @@ impl Pool {
             loop {
                 let bytes = qtd_capacity(bus, left, max_packet);
                 left -= bytes;
-                let behind = match behind_it {
-                    Some(behind) if left == 0 => behind,
-                    _ if ahead == NONE => {
-                        self.disarm(memory, chain);
-                        return None;
-                    }
-                    _ => {
-                        let taken = ahead;
-                        ahead = self.behind(taken);
-                        taken
-                    }
-                };
                 let mut token = Token::new(pid, bytes, toggle);
-                token.set_interrupt(interrupt && behind == end);
+                let behind = if left == 0 && is_last {
+                    token.set_interrupt(interrupt);
+                    end
+                } else if left == 0 && index + 1 == before_last.len() {
+                    chain.before = Some(at);
+                    closing
+                } else if let Some(entry) = self.entries.get(usize::from(ahead.0)) {
+                    core::mem::replace(&mut ahead, entry.next)
+                } else {
+                    self.disarm(memory, chain);
+                    return None;
+                };
                 if chain.count == 0 {
                     // The controller may be waiting at it.
                     first_token = core::mem::take(&mut token);
                 }
                 let next = Link::transfer(memory.qtd_bus(behind));
-                let alternate = if chain.count != 0 && at == closing {
-                    Link::NONE
-                } else {
-                    alternate
-                };
                 memory.write_qtd(at, next, alternate, token, bus, bytes);
                 self.set(at, behind, bytes as u16);
-                if behind == closing {
-                    chain.before = Some(at);
-                }
-                chain.last = at;
                 chain.count += 1;
+                chain.last = at;
                 at = behind;
                 if left == 0 {
                     break;
@@ -277,7 +263,7 @@ impl Pool {
     ///
     /// A qTD's token is final once it is inactive, since the controller writes it back when it retires the qTD
     /// (section 4.10.4).
-    pub fn progress(&self, memory: &Memory<'_>, chain: Chain) -> Progress {
+    pub fn progress(&self, memory: &Descriptors<impl Coherent>, chain: Chain) -> Progress {
         let end = memory.token(chain.last);
         if !end.active() && !end.halted() {
             let left = end.bytes().min(self.bytes(chain.last));
@@ -343,7 +329,7 @@ impl Pool {
     /// Returns the bytes that were moved for a transfer which did not finish, while its queue head is unscheduled or halted.
     ///
     /// Counts the qTDs that were retired; of the one that was being executed nothing is certain.
-    pub fn moved(&self, memory: &Memory<'_>, chain: Chain) -> u32 {
+    pub fn moved(&self, memory: &Descriptors<impl Coherent>, chain: Chain) -> u32 {
         let mut moved = 0;
         let mut reached = true;
         self.each(chain, |at| {
@@ -360,7 +346,7 @@ impl Pool {
     /// link to it stops there.
     ///
     /// The controller must not be executing the chain: its queue head has halted, moved on, or is out of the schedule.
-    pub fn release(&mut self, memory: &Memory<'_>, chain: Chain, executed: bool) {
+    pub fn release(&mut self, memory: &Descriptors<impl Coherent>, chain: Chain, executed: bool) {
         if !executed {
             self.disarm(memory, chain);
         }
@@ -374,7 +360,7 @@ impl Pool {
     /// Lets a halted or unscheduled queue head continue at a chain's first qTD or at the tail, keeping its toggle.
     ///
     /// The token, which ends the halt, is stored last.
-    pub fn restart(&self, memory: &Memory<'_>, queue_head: Qh, at: Qtd) {
+    pub fn restart(&self, memory: &Descriptors<impl Coherent>, queue_head: Qh, at: Qtd) {
         let mut token = Token(0);
         token.set_toggle(memory.overlay_token(queue_head).toggle());
         token.set_ping(memory.overlay_token(queue_head).ping());
@@ -386,7 +372,7 @@ impl Pool {
     }
 
     /// Lets a halted queue head try the failed transaction again, with three errors allowed (section 4.10.3).
-    pub fn retry(&self, memory: &Memory<'_>, queue_head: Qh, at: Qtd) {
+    pub fn retry(&self, memory: &Descriptors<impl Coherent>, queue_head: Qh, at: Qtd) {
         let mut token = memory.overlay_token(queue_head);
         token.set_halted(false);
         token.set_transaction_error(false);
@@ -402,7 +388,7 @@ impl Pool {
     }
 
     /// Makes the qTDs of a chain inert.
-    fn disarm(&self, memory: &Memory<'_>, chain: Chain) {
+    fn disarm(&self, memory: &Descriptors<impl Coherent>, chain: Chain) {
         self.each(chain, |at| memory.store_qtd(at, qtd::TOKEN, 0));
         memory.barrier();
     }
