@@ -166,6 +166,31 @@ impl<R: Registers, D: Dma, P: Platform> Host<R, D, P> {
         })
     }
 
+    /// Sends at most 32 bytes, waiting until nothing else is under way on the pipe. See [`Ehci::send`].
+    ///
+    /// # Cancellation
+    ///
+    /// Dropping the future abandons the transfer.
+    ///
+    /// # Errors
+    ///
+    /// When the transfer is not accepted; whether it succeeds is in the completion.
+    pub async fn send(
+        &self,
+        pipe: PipeId,
+        bytes: &[u8],
+        timeout_us: Option<u64>,
+    ) -> Result<Completion<D::Buffer>, SubmitError> {
+        let id = self.accepted(pipe, Ehci::is_idle, |ehci| {
+            ehci.send(pipe, bytes, timeout_us)
+        });
+        Ok(Transfer {
+            host: self,
+            id: Some(id.await?),
+        }
+        .await)
+    }
+
     /// Waits until the transfers of a pipe that were cancelled are over. See [`Ehci::is_busy`].
     pub async fn settled(&self, pipe: PipeId) {
         poll_fn(|context| {

@@ -203,7 +203,8 @@ pub mod qh {
     pub const BUFFER: usize = 0x1c;
     /// Overlay: first of five upper halves.
     pub const BUFFER_HIGH: usize = 0x30;
-    /// Bytes behind the controller's part: the setup packet of a control endpoint, in a cache line of its own.
+    /// Bytes behind the controller's part, a cache line of their own: the setup packet of a control endpoint, or what else is
+    /// sent without a buffer.
     pub const SETUP: usize = 0x60;
     /// Distance between queue heads; a power of two, so that none straddles a page.
     pub const STRIDE: usize = 128;
@@ -294,9 +295,21 @@ impl<M: Coherent + ?Sized> Descriptors<M> {
         self.bus.wrapping_add(self.qh_offset(qh) as u32)
     }
 
-    /// Returns the bus address of a queue head's setup packet.
+    /// Returns the bus address of a queue head's setup packet, or of what else lies behind it.
     pub fn setup_bus(&self, qh: Qh) -> u32 {
         self.qh_bus(qh).wrapping_add(qh::SETUP as u32)
+    }
+
+    /// Stores what is sent without a buffer behind a queue head.
+    pub fn store_behind(&self, qh: Qh, bytes: &[u8; 32]) {
+        if usize::from(qh.0) < QUEUE_HEADS {
+            let (words, _) = bytes.as_chunks();
+            let mut row = [0; 8];
+            for (to, word) in row.iter_mut().zip(words) {
+                *to = u32::from_le_bytes(*word);
+            }
+            self.memory.store_row(self.qh_offset(qh) + qh::SETUP, &row);
+        }
     }
 
     /// Returns the bus address of a qTD.

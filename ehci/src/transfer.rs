@@ -10,7 +10,7 @@ mod table;
 pub(crate) use table::Transfers;
 
 use crate::controller::{Ehci, State};
-use crate::endpoint::Kind;
+use crate::endpoint::{Direction, Kind};
 use crate::error::{SubmitError, TransferError};
 use crate::layout::{Pid, Qh, qh};
 use crate::memory::{Buffer, Dma};
@@ -247,6 +247,48 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
             }
             Err(error) => Err(Rejected { error, buffer }),
         }
+    }
+
+    /// Begins to send at most 32 bytes on a bulk or interrupt pipe on which nothing is under way: a command, say. They are copied
+    /// to where the controller finds its descriptors, and need no buffer.
+    ///
+    /// # Errors
+    ///
+    /// Why it was not accepted.
+    pub fn send(
+        &mut self,
+        id: PipeId,
+        bytes: &[u8],
+        timeout_us: Option<u64>,
+    ) -> Result<TransferId, SubmitError> {
+        let pipe = self.ready(id, |kind| {
+            matches!(
+                kind,
+                Kind::Bulk(Direction::Out) | Kind::Interrupt(Direction::Out)
+            )
+        })?;
+        if pipe.oldest.is_some() {
+            return Err(SubmitError::Busy);
+        }
+        let mut copy = [0; 32];
+        let given = bytes.len();
+        let announced = copy.len() as u16;
+        copy.get_mut(..given)
+            .ok_or(SubmitError::WrongLength { announced, given })?
+            .copy_from_slice(bytes);
+        self.memory.store_behind(id.qh, &copy);
+        let stage = Stage {
+            pid: Pid::Out,
+            bus: self.memory.setup_bus(id.qh),
+            bytes: given as u32,
+            toggle: false,
+        };
+        let how = How {
+            part: Part::Whole,
+            interrupt: true,
+            timeout_us,
+        };
+        self.enqueue(id, &[stage], &mut None, how)
     }
 
     /// As [`Ehci::submit`]; takes the buffer if the transfer is accepted, and not otherwise.

@@ -14,6 +14,8 @@ use embassy_usb_driver::host::{PipeError, TimeoutConfig, UsbPipe, pipe};
 
 /// Bytes that are moved at a time: four full qTDs where the buffer begins at a page.
 pub const WINDOW: usize = 4 * 20_480;
+/// Bytes that are sent without a buffer at most.
+const SMALL: usize = 32;
 /// Windows that are queued at a time, so that the bus has work while one is copied.
 const AHEAD: usize = 2;
 /// Time for a control request until [`UsbPipe::set_timeout`] says otherwise (USB 2.0, section 9.2.6.1).
@@ -250,6 +252,15 @@ impl<'d, R: Registers, D: Dma, P: Platform, T: pipe::Type, Dir: pipe::Direction>
     where
         Dir: pipe::IsOut,
     {
+        // A command needs no buffer, unless an empty packet follows it.
+        let is_full = buf
+            .len()
+            .is_multiple_of(self.endpoint.packet_bytes() as usize);
+        if buf.len() <= SMALL && !is_full {
+            self.clear_translator().await;
+            let sent = self.shared.host.send(self.id, buf, None).await;
+            return self.settle(sent.map_err(rejected)?.status).await;
+        }
         let mut queue: Queue<'d, R, D, P> = [const { None }; AHEAD];
         let (mut sent, mut window) = (0, WINDOW);
         if buf.is_empty() {

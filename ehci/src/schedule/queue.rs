@@ -281,6 +281,12 @@ impl Pool {
                 Some(_) => {}
             }
         }
+        self.progress_by_qtd(memory, chain)
+    }
+
+    /// As [`Pool::progress`], of a transfer that has not ended, or not well, or early.
+    #[inline(never)]
+    fn progress_by_qtd(&self, memory: &Descriptors<impl Coherent>, chain: Chain) -> Progress {
         let (mut at, mut moved, mut trailer) = (chain.first, 0, 0);
         let mut skipping = false;
         for index in 0..chain.count {

@@ -23,18 +23,23 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
                 Progress::Done { bytes, trailer } => self.succeed(qh, bytes as usize, trailer),
                 Progress::Failed { bytes, at, token } => {
                     if !self.try_again(qh, at, token) {
-                        let error = cause(token);
-                        if error != TransferError::Stall {
-                            self.leave_in_translator(qh);
-                        }
-                        self.end_oldest(qh, bytes as usize, 0, Err(error));
-                        self.end_all(qh, TransferError::Flushed, TransferError::Flushed);
-                        self.restart_queue(qh);
+                        self.fail_oldest(qh, bytes as usize, cause(token));
                     }
                     return;
                 }
             }
         }
+    }
+
+    /// Ends all transfers of a pipe that is halted, because of the oldest.
+    #[cold]
+    fn fail_oldest(&mut self, qh: Qh, bytes: usize, error: TransferError) {
+        if error != TransferError::Stall {
+            self.leave_in_translator(qh);
+        }
+        self.end_oldest(qh, bytes, 0, Err(error));
+        self.end_all(qh, TransferError::Flushed, TransferError::Flushed);
+        self.restart_queue(qh);
     }
 
     /// Ends those at the front of an unscheduled pipe that the controller had finished before it left.
@@ -71,19 +76,12 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
 
     /// Ends the oldest transfer of a pipe without error; after a short packet also those that continue it.
     fn succeed(&mut self, qh: Qh, bytes: usize, trailer: u16) {
-        let Some((asked, more)) = self
-            .pipe(qh)
-            .and_then(|pipe| pipe.oldest)
-            .and_then(|index| {
-                let slot = self.transfers.get(index)?;
-                Some((
-                    slot.buffer.as_ref().map_or(0, Buffer::size),
-                    slot.part.more(),
-                ))
-            })
-        else {
+        let oldest = self.pipe(qh).and_then(|pipe| pipe.oldest);
+        let Some(slot) = oldest.and_then(|index| self.transfers.get(index)) else {
             return;
         };
+        let more = slot.part.more();
+        let short = more && bytes < slot.buffer.as_ref().map_or(0, Buffer::size);
         self.end_oldest(qh, bytes, trailer, Ok(()));
         let Some(pipe) = self.pipe_mut(qh) else {
             return;
@@ -93,34 +91,44 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
             if let Some(stop) = pipe.stop.take() {
                 self.pool.release_tail(stop);
             }
-        } else if bytes < asked {
-            // The controller waits at the stop; nothing behind it is ever reached.
-            pipe.cut = Some(Ok(()));
-            if let Some(stop) = pipe.stop.take() {
-                let tail = core::mem::replace(&mut pipe.tail, stop);
-                self.pool.release_tail(tail);
-            }
-            let mut continued = true;
-            while let Some(index) = self.pipe(qh).and_then(|pipe| pipe.oldest) {
-                let status = if continued {
-                    Ok(())
-                } else {
-                    Err(TransferError::Flushed)
-                };
-                continued &= self
-                    .transfers
-                    .get(index)
-                    .is_some_and(|slot| slot.part.more());
-                self.end_oldest(qh, 0, 0, status);
-            }
-            if !continued && let Some(pipe) = self.pipe_mut(qh) {
-                // The last piece was there: what comes now is another request.
-                pipe.cut = None;
-            }
+        } else if short {
+            self.cut_short(qh);
+        }
+    }
+
+    /// Ends what continues a piece that a short packet has ended.
+    #[inline(never)]
+    fn cut_short(&mut self, qh: Qh) {
+        let Some(pipe) = self.pipe_mut(qh) else {
+            return;
+        };
+        // The controller waits at the stop; nothing behind it is ever reached.
+        pipe.cut = Some(Ok(()));
+        if let Some(stop) = pipe.stop.take() {
+            let tail = core::mem::replace(&mut pipe.tail, stop);
+            self.pool.release_tail(tail);
+        }
+        let mut continued = true;
+        while let Some(index) = self.pipe(qh).and_then(|pipe| pipe.oldest) {
+            let status = if continued {
+                Ok(())
+            } else {
+                Err(TransferError::Flushed)
+            };
+            continued &= self
+                .transfers
+                .get(index)
+                .is_some_and(|slot| slot.part.more());
+            self.end_oldest(qh, 0, 0, status);
+        }
+        if !continued && let Some(pipe) = self.pipe_mut(qh) {
+            // The last piece was there: what comes now is another request.
+            pipe.cut = None;
         }
     }
 
     /// Lets a failed transaction be tried again, unless it is hopeless.
+    #[cold]
     fn try_again(&mut self, qh: Qh, at: Qtd, token: Token) -> bool {
         let Some(pipe) = self.pipes.get_mut(usize::from(qh.0)) else {
             return false;

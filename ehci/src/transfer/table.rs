@@ -152,8 +152,10 @@ impl<B> Transfers<B> {
         slot.abandoned = false;
         slot.deadline = deadline;
         slot.next = None;
-        // A free slot has none: what comes back is nothing.
-        core::mem::swap(&mut slot.buffer, buffer);
+        if buffer.is_some() {
+            // A free slot has none: what comes back is nothing.
+            core::mem::swap(&mut slot.buffer, buffer);
+        }
         let bit = 1 << index;
         self.free &= !bit;
         if deadline.is_some() {

@@ -3,7 +3,9 @@
 use super::{Controller, Host};
 use core::sync::atomic::{AtomicU32, Ordering};
 use ehci::registers::{Registers, UsbSts, operational};
-use ehci::{Bounced, Direction, Endpoint, Interrupt, Kind, PipeId, Request, Speed, SubmitError};
+use ehci::{
+    Bounced, Direction, Endpoint, Interrupt, Kind, PipeId, Request, Speed, SubmitError, TransferId,
+};
 use embassy_usb_host::{BusRoute, BusState};
 use mem2_dma::DmaBuffer;
 use static_cell::StaticCell;
@@ -65,8 +67,7 @@ pub async fn find(host: &'static Host) -> Result<Found, &'static str> {
 pub struct Stick {
     input: PipeId,
     output: PipeId,
-    /// Command block wrapper and command status wrapper; absent while they are on their way.
-    command: Option<Owned>,
+    /// A command status wrapper's; absent while it is on its way.
     status: Option<Owned>,
     tag: u32,
 }
@@ -97,13 +98,11 @@ impl Stick {
             open(found.output, Direction::Out)?,
         );
         let device = controller.dma().device();
-        let buffer = |bytes| device.allocate(bytes).map(Some).map_err(|_| "no buffer");
-        let (command, status) = (buffer(CBW)?, buffer(CSW)?);
+        let status = device.allocate(CSW).map_err(|_| "no buffer")?;
         let mut stick = Self {
             input,
             output,
-            command,
-            status,
+            status: Some(status),
             tag: 0,
         };
         // The first one fails: something has been plugged in.
@@ -180,22 +179,24 @@ impl Stick {
         };
         self.tag = self.tag.wrapping_add(1);
 
-        let mut wrapper = self.command.take().ok_or("no command buffer")?;
-        let bytes = wrapper.get_mut(..CBW).ok_or("a short buffer")?;
-        bytes.fill(0);
+        let mut wrapper = [0; CBW];
         for (start, value) in [
             (0, *b"USBC"),
             (4, self.tag.to_le_bytes()),
             (8, (asked as u32).to_le_bytes()),
         ] {
-            bytes[start..start + 4].copy_from_slice(&value);
+            wrapper[start..start + 4].copy_from_slice(&value);
         }
-        bytes[12] = flags;
-        bytes[14] = command.len() as u8;
-        bytes[15..15 + command.len()].copy_from_slice(command);
-        let lent = wrapper.lend_to_device(CBW).map_err(|_| "not lent")?;
-        let sent = transfer(controller, self.output, Data::from(lent), CBW, 0)?;
-        self.command = sent.reclaim();
+        wrapper[12] = flags;
+        wrapper[14] = command.len() as u8;
+        wrapper[15..15 + command.len()].copy_from_slice(command);
+        let sent = controller.send(self.output, &wrapper, None);
+        finish(
+            controller,
+            sent.map_err(|_| "a command was not accepted")?,
+            CBW,
+            0,
+        )?;
 
         let mut status = [0; CSW];
         let data = match data {
@@ -245,6 +246,17 @@ fn transfer(
             SubmitError::NoDescriptors => "too few transfer descriptors",
             _ => "a transfer was not accepted",
         })?;
+    let data = finish(controller, id, bytes, trailer)?;
+    data.ok_or("the buffer is lost")
+}
+
+/// Waits until a transfer has moved `bytes` bytes and a trailer, no fewer, and gives its buffer back.
+fn finish(
+    controller: &mut Controller,
+    id: TransferId,
+    bytes: usize,
+    trailer: usize,
+) -> Result<Option<Data>, &'static str> {
     TRANSFERS.fetch_add(1, Ordering::Relaxed);
     let end = loop {
         if !wiistick_wait_for_interrupt() {
@@ -259,7 +271,7 @@ fn transfer(
     if end.status.is_err() || end.bytes != bytes || end.trailer != trailer {
         return Err("a transfer failed or was short");
     }
-    end.buffer.ok_or("the buffer is lost")
+    Ok(end.buffer)
 }
 
 /// The link from the handler to the driver. No interrupt reaches the processor in this program: it looks at the controller's
