@@ -67,7 +67,6 @@ impl<B> Request<B> {
 const MAX_TRAILER: u32 = 16 << 10;
 
 /// How a transfer is queued.
-#[derive(Clone, Copy)]
 struct How {
     part: Part,
     interrupt: bool,
@@ -212,7 +211,7 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
             interrupt: true,
             timeout_us,
         };
-        self.enqueue(id, stages, &mut buffer, how)
+        self.enqueue(id, stages, &mut buffer, &how)
             .map_err(|error| Rejected { error, buffer })
     }
 
@@ -239,7 +238,7 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
             interrupt: !quiet,
             timeout_us,
         };
-        match self.submit_buffer(id, &mut buffer, zero_packet, trailer, how) {
+        match self.submit_buffer(id, &mut buffer, zero_packet, trailer, &how) {
             Ok(id) => {
                 // It was taken: there is nothing to drop.
                 core::mem::forget(buffer);
@@ -288,7 +287,7 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
             interrupt: true,
             timeout_us,
         };
-        self.enqueue(id, &[stage], &mut None, how)
+        self.enqueue(id, &[stage], &mut None, &how)
     }
 
     /// As [`Ehci::submit`]; takes the buffer if the transfer is accepted, and not otherwise.
@@ -298,7 +297,7 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
         buffer: &mut Option<D::Buffer>,
         zero_packet: bool,
         trailer: u16,
-        how: How,
+        how: &How,
     ) -> Result<TransferId, SubmitError> {
         let pipe = self.ready(id, |kind| kind != Kind::Control)?;
         let endpoint = pipe.endpoint.as_ref().ok_or(SubmitError::NoSuchPipe)?;
@@ -422,38 +421,33 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
         id: PipeId,
         stages: &[Stage],
         buffer: &mut Option<D::Buffer>,
-        how: How,
+        how: &How,
     ) -> Result<TransferId, SubmitError> {
-        let How {
-            part,
-            interrupt,
-            timeout_us,
-        } = how;
         let qh = id.qh;
-        let index = self
-            .transfers
-            .first_free()
-            .ok_or(SubmitError::NoTransfers)?;
+        if self.transfers.is_full() {
+            return Err(SubmitError::NoTransfers);
+        }
         let cut = self
             .pipe_mut(qh)
-            .and_then(|pipe| pipe.take_cut(part.continues()));
+            .and_then(|pipe| pipe.take_cut(how.part.continues()));
         let (life, chain) = match cut {
             // Its request is over already: it is recorded, and not executed.
             Some(status) => (Life::Done(status), None),
             None => {
-                let chain = self.append(qh, stages, part.more(), interrupt);
+                let chain = self.append(qh, stages, how);
                 (Life::Queued, Some(chain.ok_or(SubmitError::NoDescriptors)?))
             }
         };
-        let deadline = match timeout_us {
+        let deadline = match how.timeout_us {
             Some(timeout) if chain.is_some() => {
                 Some(self.platform.now_us().saturating_add(timeout))
             }
             _ => None,
         };
+        let index = self.transfers.first_free();
         let generation = self
             .transfers
-            .begin(index, life, qh, chain, part, deadline, buffer);
+            .begin(index, life, qh, chain, how.part, deadline, buffer);
         if let Some(chain) = chain {
             let newest = self.pipe_mut(qh).and_then(|pipe| {
                 let before = pipe.newest.replace(index);
@@ -473,7 +467,8 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
     }
 
     /// Writes the qTDs. A transfer that has more behind it leads to the pipe's stop after a short packet.
-    fn append(&mut self, qh: Qh, stages: &[Stage], more: bool, interrupt: bool) -> Option<Chain> {
+    fn append(&mut self, qh: Qh, stages: &[Stage], how: &How) -> Option<Chain> {
+        let more = how.part.more();
         let pipe = self.pipes.get_mut(usize::from(qh.0))?;
         let max_packet = pipe.endpoint.as_ref()?.packet_bytes();
         if more && pipe.stop.is_none() {
@@ -482,6 +477,6 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
         let stop = if more { pipe.stop } else { None };
         let (memory, tail) = (&*self.memory, &mut pipe.tail);
         self.pool
-            .append(memory, tail, stages, max_packet, stop, interrupt)
+            .append(memory, tail, stages, max_packet, stop, how.interrupt)
     }
 }

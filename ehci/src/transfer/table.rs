@@ -111,8 +111,13 @@ impl<B> Transfers<B> {
             .filter(|slot| slot.generation == id.generation && !matches!(slot.life, Life::Free))
     }
 
-    pub(super) fn first_free(&self) -> Option<u8> {
-        (self.free != 0).then(|| self.free.trailing_zeros() as u8)
+    pub(super) fn is_full(&self) -> bool {
+        self.free == 0
+    }
+
+    /// Returns one that is free, unless all are in use.
+    pub(super) fn first_free(&self) -> u8 {
+        self.free.trailing_zeros() as u8
     }
 
     /// The queued transfers that have a deadline.
