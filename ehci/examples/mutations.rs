@@ -132,15 +132,15 @@ const MUTATIONS: &[Mutation] = &[
     Mutation {
         what: "a short packet does not skip the rest of its transfer",
         file: "ehci/src/schedule/queue.rs",
-        from: "let alternate = Link::transfer(memory.qtd_bus(stop.unwrap_or(end)));",
-        to: "let alternate = Link::NONE;",
+        from: "let mut alternate = Link::transfer(memory.qtd_bus(stop.unwrap_or(end)));",
+        to: "let mut alternate = Link::NONE;",
         tests: (UNIT, "transfers"),
     },
     Mutation {
         what: "the status stage does not follow a short data stage",
         file: "ehci/src/schedule/queue.rs",
-        from: "let link = if qtd == last { Link::NONE } else { status };",
-        to: "let link = Link::NONE;\n            let _ = (qtd, status);",
+        from: "            alternate = Link::transfer(memory.qtd_bus(closing));",
+        to: "            alternate = Link::NONE;",
         tests: (UNIT, "status_stage"),
     },
     Mutation {

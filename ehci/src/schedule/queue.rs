@@ -171,7 +171,7 @@ impl Pool {
         let (first, end) = (*tail, self.free);
         let mut ahead = self.entries.get(usize::from(end.0))?.next;
         let mut closing = first;
-        let mut alternate = stop.unwrap_or(end);
+        let mut alternate = Link::transfer(memory.qtd_bus(stop.unwrap_or(end)));
         if !before_last.is_empty() {
             let one =
                 qtd_capacity(last_stage.bus, last_stage.bytes, max_packet) == last_stage.bytes;
@@ -181,9 +181,8 @@ impl Pool {
                 .get(usize::from(closing.0))
                 .filter(|_| one)?
                 .next;
-            alternate = closing;
+            alternate = Link::transfer(memory.qtd_bus(closing));
         }
-        let alternate = Link::transfer(memory.qtd_bus(alternate));
         let mut chain = Chain {
             first,
             last: first,
