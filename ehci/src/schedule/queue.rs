@@ -9,6 +9,10 @@ use crate::QTDS;
 use crate::layout::{Descriptors, Link, Pid, Qh, Qtd, Token, qh, qtd, qtd_capacity};
 use crate::memory::Coherent;
 
+/// All of a controller's descriptors. Whatever memory they lie in: what runs for every transfer is compiled once, with this
+/// crate, and not with each program that uses it.
+type Memory<'a> = Descriptors<dyn Coherent + 'a>;
+
 /// One stage of a transfer: contiguous bytes in one direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stage {
@@ -135,7 +139,7 @@ impl Pool {
     }
 
     /// Takes a qTD as the tail of a new queue.
-    pub fn tail(&mut self, memory: &Descriptors<impl Coherent>) -> Option<Qtd> {
+    pub fn tail(&mut self, memory: &Memory<'_>) -> Option<Qtd> {
         let tail = self.pop()?;
         self.available -= 1;
         memory.init_dummy(tail);
@@ -155,7 +159,7 @@ impl Pool {
     /// to `stop`, or past the transfer. Returns nothing, having changed nothing, when too few qTDs are free or there is no stage.
     pub fn append(
         &mut self,
-        memory: &Descriptors<impl Coherent>,
+        memory: &Memory<'_>,
         tail: &mut Qtd,
         stages: &[Stage],
         max_packet: u32,
@@ -262,7 +266,7 @@ impl Pool {
     ///
     /// A qTD's token is final once it is inactive, since the controller writes it back when it retires the qTD
     /// (section 4.10.4).
-    pub fn progress(&self, memory: &Descriptors<impl Coherent>, chain: Chain) -> Progress {
+    pub fn progress(&self, memory: &Memory<'_>, chain: Chain) -> Progress {
         let end = memory.token(chain.last);
         if !end.active() && !end.halted() {
             let left = end.bytes().min(self.bytes(chain.last));
@@ -285,7 +289,7 @@ impl Pool {
 
     /// As [`Pool::progress`], of a transfer that has not ended, or not well, or early.
     #[inline(never)]
-    fn progress_by_qtd(&self, memory: &Descriptors<impl Coherent>, chain: Chain) -> Progress {
+    fn progress_by_qtd(&self, memory: &Memory<'_>, chain: Chain) -> Progress {
         let (mut at, mut moved, mut trailer) = (chain.first, 0, 0);
         let mut skipping = false;
         for index in 0..chain.count {
@@ -334,7 +338,7 @@ impl Pool {
     /// Returns the bytes that were moved for a transfer which did not finish, while its queue head is unscheduled or halted.
     ///
     /// Counts the qTDs that were retired; of the one that was being executed nothing is certain.
-    pub fn moved(&self, memory: &Descriptors<impl Coherent>, chain: Chain) -> u32 {
+    pub fn moved(&self, memory: &Memory<'_>, chain: Chain) -> u32 {
         let mut moved = 0;
         let mut reached = true;
         self.each(chain, |at| {
@@ -351,7 +355,7 @@ impl Pool {
     /// link to it stops there.
     ///
     /// The controller must not be executing the chain: its queue head has halted, moved on, or is out of the schedule.
-    pub fn release(&mut self, memory: &Descriptors<impl Coherent>, chain: Chain, executed: bool) {
+    pub fn release(&mut self, memory: &Memory<'_>, chain: Chain, executed: bool) {
         if !executed {
             self.disarm(memory, chain);
         }
@@ -365,7 +369,7 @@ impl Pool {
     /// Lets a halted or unscheduled queue head continue at a chain's first qTD or at the tail, keeping its toggle.
     ///
     /// The token, which ends the halt, is stored last.
-    pub fn restart(&self, memory: &Descriptors<impl Coherent>, queue_head: Qh, at: Qtd) {
+    pub fn restart(&self, memory: &Memory<'_>, queue_head: Qh, at: Qtd) {
         let mut token = Token(0);
         token.set_toggle(memory.overlay_token(queue_head).toggle());
         token.set_ping(memory.overlay_token(queue_head).ping());
@@ -377,7 +381,7 @@ impl Pool {
     }
 
     /// Lets a halted queue head try the failed transaction again, with three errors allowed (section 4.10.3).
-    pub fn retry(&self, memory: &Descriptors<impl Coherent>, queue_head: Qh, at: Qtd) {
+    pub fn retry(&self, memory: &Memory<'_>, queue_head: Qh, at: Qtd) {
         let mut token = memory.overlay_token(queue_head);
         token.set_halted(false);
         token.set_transaction_error(false);
@@ -393,7 +397,7 @@ impl Pool {
     }
 
     /// Makes the qTDs of a chain inert.
-    fn disarm(&self, memory: &Descriptors<impl Coherent>, chain: Chain) {
+    fn disarm(&self, memory: &Memory<'_>, chain: Chain) {
         self.each(chain, |at| memory.store_qtd(at, qtd::TOKEN, 0));
         memory.barrier();
     }
