@@ -2,6 +2,7 @@
 
 use super::{Controller, Host};
 use core::sync::atomic::{AtomicU32, Ordering};
+use ehci::memory::Buffer;
 use ehci::registers::{Registers, UsbSts, operational};
 use ehci::{
     Bounced, Direction, Endpoint, Interrupt, Kind, PipeId, Request, Speed, SubmitError, TransferId,
@@ -106,8 +107,8 @@ impl Stick {
             tag: 0,
         };
         // The first one fails: something has been plugged in.
-        let _unit_attention = stick.command(controller, &[0; 6], None);
-        stick.command(controller, &[0; 6], None)?;
+        let _unit_attention = stick.command(controller, &[0; 6]);
+        stick.command(controller, &[0; 6])?;
         Ok(stick)
     }
 
@@ -130,8 +131,18 @@ impl Stick {
         count: u16,
         data: Data,
     ) -> Result<Data, &'static str> {
-        let phase = (data, usize::from(count) * BLOCK, 0x80);
-        self.blocks(controller, 0x28, block, count, phase)
+        let bytes = usize::from(count) * BLOCK;
+        self.begin(controller, &read_write(0x28, block, count), bytes, 0x80)?;
+        if data.size() == bytes + CSW {
+            let mut data = transfer(controller, self.input, data, bytes, CSW)?;
+            let mut status = [0; CSW];
+            data.copy_from(bytes, &mut status);
+            self.check(&status)?;
+            return Ok(data);
+        }
+        let data = transfer(controller, self.input, data, bytes, 0)?;
+        self.end(controller)?;
+        Ok(data)
     }
 
     /// Writes blocks from `data`, which it returns.
@@ -141,49 +152,39 @@ impl Stick {
         block: u32,
         data: Data,
     ) -> Result<Data, &'static str> {
-        let bytes = ehci::memory::Buffer::size(&data);
-        let count = (bytes / BLOCK) as u16;
-        self.blocks(controller, 0x2A, block, count, (data, bytes, 0))
+        let bytes = data.size();
+        let command = read_write(0x2A, block, (bytes / BLOCK) as u16);
+        self.begin(controller, &command, bytes, 0)?;
+        let data = transfer(controller, self.output, data, bytes, 0)?;
+        self.end(controller)?;
+        Ok(data)
     }
 
     /// SYNCHRONIZE CACHE(10): what was written is on the medium.
     pub fn synchronise(&mut self, controller: &mut Controller) -> Result<(), &'static str> {
-        self.command(controller, &[0x35, 0, 0, 0, 0, 0, 0, 0, 0, 0], None)?;
-        Ok(())
+        self.command(controller, &[0x35, 0, 0, 0, 0, 0, 0, 0, 0, 0])
     }
 
-    fn blocks(
-        &mut self,
-        controller: &mut Controller,
-        operation: u8,
-        block: u32,
-        count: u16,
-        phase: (Data, usize, u8),
-    ) -> Result<Data, &'static str> {
-        let ([a, b, c, d], [e, f]) = (block.to_be_bytes(), count.to_be_bytes());
-        let command = [operation, 0, a, b, c, d, 0, e, f, 0];
-        let data = self.command(controller, &command, Some(phase))?;
-        data.ok_or("the data are lost")
+    /// Carries out a command without data.
+    fn command(&mut self, controller: &mut Controller, command: &[u8]) -> Result<(), &'static str> {
+        self.begin(controller, command, 0, 0)?;
+        self.end(controller)
     }
 
-    /// Carries a command out, with data and their length and direction.
-    fn command(
+    /// Sends a command.
+    fn begin(
         &mut self,
         controller: &mut Controller,
         command: &[u8],
-        phase: Option<(Data, usize, u8)>,
-    ) -> Result<Option<Data>, &'static str> {
-        let (data, asked, flags) = match phase {
-            Some((data, asked, flags)) => (Some(data), asked, flags),
-            None => (None, 0, 0),
-        };
+        bytes: usize,
+        flags: u8,
+    ) -> Result<(), &'static str> {
         self.tag = self.tag.wrapping_add(1);
-
         let mut wrapper = [0; CBW];
         for (start, value) in [
             (0, *b"USBC"),
             (4, self.tag.to_le_bytes()),
-            (8, (asked as u32).to_le_bytes()),
+            (8, (bytes as u32).to_le_bytes()),
         ] {
             wrapper[start..start + 4].copy_from_slice(&value);
         }
@@ -197,35 +198,34 @@ impl Stick {
             CBW,
             0,
         )?;
+        Ok(())
+    }
 
+    /// Receives the status of a command.
+    fn end(&mut self, controller: &mut Controller) -> Result<(), &'static str> {
+        let wrapper = self.status.take().ok_or("no status buffer")?;
+        let lent = wrapper.lend_from_device(CSW).map_err(|_| "not lent")?;
+        let mut arrived = transfer(controller, self.input, Data::from(lent), CSW, 0)?;
         let mut status = [0; CSW];
-        let data = match data {
-            Some(data) if ehci::memory::Buffer::size(&data) == asked + CSW => {
-                let mut data = transfer(controller, self.input, data, asked, CSW)?;
-                ehci::memory::Buffer::copy_from(&mut data, asked, &mut status);
-                Some(data)
-            }
-            data => {
-                let pipe = if flags == 0 { self.output } else { self.input };
-                let data = match data {
-                    Some(data) => Some(transfer(controller, pipe, data, asked, 0)?),
-                    None => None,
-                };
-                let wrapper = self.status.take().ok_or("no status buffer")?;
-                let lent = wrapper.lend_from_device(CSW).map_err(|_| "not lent")?;
-                let mut arrived = transfer(controller, self.input, Data::from(lent), CSW, 0)?;
-                ehci::memory::Buffer::copy_from(&mut arrived, 0, &mut status);
-                self.status = arrived.reclaim();
-                data
-            }
-        };
+        arrived.copy_from(0, &mut status);
+        self.status = arrived.reclaim();
+        self.check(&status)
+    }
+
+    fn check(&self, status: &[u8; CSW]) -> Result<(), &'static str> {
         let expected = [*b"USBS", self.tag.to_le_bytes(), [0; 4]];
         if status[..12] == *expected.as_flattened() && status[12] == 0 {
-            Ok(data)
+            Ok(())
         } else {
             Err("the command failed")
         }
     }
+}
+
+/// READ(10) or WRITE(10).
+fn read_write(operation: u8, block: u32, count: u16) -> [u8; 10] {
+    let ([a, b, c, d], [e, f]) = (block.to_be_bytes(), count.to_be_bytes());
+    [operation, 0, a, b, c, d, 0, e, f, 0]
 }
 
 /// Moves `bytes` bytes and a trailer, no fewer, and gives the buffer back.
@@ -258,20 +258,19 @@ fn finish(
     trailer: usize,
 ) -> Result<Option<Data>, &'static str> {
     TRANSFERS.fetch_add(1, Ordering::Relaxed);
-    let end = loop {
+    loop {
         if !wiistick_wait_for_interrupt() {
             return Err("no interrupt came");
         }
         INTERRUPT.handle(controller.registers().raw());
         controller.poll();
         if let Some(end) = controller.take(id) {
-            break end;
+            if end.status.is_err() || end.bytes != bytes || end.trailer != trailer {
+                return Err("a transfer failed or was short");
+            }
+            return Ok(end.buffer);
         }
-    };
-    if end.status.is_err() || end.bytes != bytes || end.trailer != trailer {
-        return Err("a transfer failed or was short");
     }
-    Ok(end.buffer)
 }
 
 /// The link from the handler to the driver. No interrupt reaches the processor in this program: it looks at the controller's
