@@ -20,8 +20,8 @@ use crate::report::{self, Event, MAX_PATH, Sink, StickIndex, VolumeIndex, Volume
 use crate::volume::{Directory, Entry, File, Name, Volume, VolumeError};
 
 pub use capacity::Capacity;
-pub use check::{CHECK_BYTES, Check};
-pub use task::{BadArguments, Task};
+pub use check::{CHECK_BYTES, Check, DIRECTORY};
+pub use task::{BadArguments, Task, stamp};
 
 /// Deepest directory that is entered; the root is at depth 0.
 pub const MAX_DEPTH: usize = 64;
@@ -245,7 +245,7 @@ impl<S: Sink> Run<'_, S> {
         areas: &mut Areas,
         check: Option<&Check>,
     ) {
-        let scheme = partition::scan(disk, areas, |problem| {
+        let scheme = partition::scan(disk, areas, &mut |problem| {
             self.report.error(None, problem.block(), &problem);
         })
         .await;

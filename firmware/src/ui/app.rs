@@ -303,6 +303,11 @@ impl<'m> App<'m> {
         self.path.iter().map(|(place, _)| *place)
     }
 
+    /// Returns the way to sticks.
+    pub const fn access(&self) -> Access {
+        self.access
+    }
+
     /// Returns the text that is shown page by page.
     pub fn text(&self) -> &str {
         &self.memory.text

@@ -211,9 +211,9 @@ impl Console for Machine {
         }
     }
 
-    fn probe(&mut self, text: &mut dyn Write) {
+    fn probe(&mut self, access: Access, text: &mut dyn Write) {
         // A text that is full is cut.
-        let _ = text.write_str("Nothing yet.");
+        let _ = super::probe::write(text, access);
     }
 
     fn last_log(&mut self, text: &mut dyn Write) {

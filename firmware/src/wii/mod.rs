@@ -16,6 +16,7 @@ mod copy;
 mod crash;
 mod hardware;
 mod logger;
+mod probe;
 mod stm;
 mod takeover;
 mod television;
