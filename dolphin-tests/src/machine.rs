@@ -313,6 +313,24 @@ impl Machine {
         Ok(frame.and_then(|frame| Some(frame.message.split_once(PICTURE_SHOWS)?.1.to_owned())))
     }
 
+    /// Follows the guest until it has said nothing for so long, or has ended.
+    ///
+    /// # Errors
+    /// Failures of the harness only.
+    pub fn settle(&mut self, quiet: Duration) -> Result<(), Error> {
+        let mut heard = Instant::now();
+        while heard.elapsed() < quiet {
+            self.pump(false)?;
+            if self.queue.is_empty() {
+                std::thread::sleep(POLL);
+            } else {
+                self.queue.clear();
+                heard = Instant::now();
+            }
+        }
+        Ok(())
+    }
+
     /// What the guest shows.
     ///
     /// # Errors
