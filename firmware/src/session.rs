@@ -94,11 +94,15 @@ pub async fn describe<D: BlockDevice, const N: usize>(
             label: Line::new(),
             bytes: area.blocks.saturating_mul(u64::from(disk.block_size())),
         };
-        if let Ok(Some(mut volume)) = Volume::mount(&disk, *area).await {
-            info.kind = volume.kind();
-            if let Ok(true) = volume.label(&disk, name).await {
-                info.label = Line::of(name.as_str());
+        match Volume::mount(&disk, *area).await {
+            Ok(Some(mut volume)) => {
+                info.kind = volume.kind();
+                if let Ok(true) = volume.label(&disk, name).await {
+                    info.label = Line::of(name.as_str());
+                }
             }
+            Ok(None) => info.kind = Volume::kind_of_foreign(&disk, *area).await,
+            Err(_) => {}
         }
         // There is room: see `take`.
         let _ = volumes.push(info);
