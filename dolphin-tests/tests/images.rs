@@ -49,9 +49,9 @@ fn check(stick: &StickImage, image: &NamedTempFile, expected: &Files, kind: Volu
         });
         assert_eq!(volume, Some((kind, stick.first_block())), "{outcome}");
         assert!(
-            events
-                .iter()
-                .any(|event| matches!(event, Event::Controller { kind, .. } if *kind == controller)),
+            events.iter().any(
+                |event| matches!(event, Event::Controller { kind, .. } if *kind == controller)
+            ),
             "not by {controller:?}\n{outcome}"
         );
         check_written(stick, &image, &outcome, expected.clone());

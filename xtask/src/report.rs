@@ -363,7 +363,11 @@ impl Report {
                     volume.label.as_deref().unwrap_or_default(),
                     volume.blocks,
                     volume.first_block,
-                    if volume.kind.is_read() { "" } else { ", not read" },
+                    if volume.kind.is_read() {
+                        ""
+                    } else {
+                        ", not read"
+                    },
                 );
                 text += &files(&volume.files);
                 text.push('\n');
