@@ -48,8 +48,9 @@ pub trait Console {
     /// Says whether a stick is at work, for a light to show.
     fn activity(&mut self, on: bool);
 
-    /// Looks at the hardware, as far as `access` lets it, and writes down what it finds.
-    fn probe(&mut self, access: Access, text: &mut dyn Write);
+    /// Looks at the hardware, as far as `access` lets it, and writes down what it finds. `device` is the address of a stick
+    /// that nobody works on, if there is one.
+    fn probe(&mut self, access: Access, device: Option<u8>, text: &mut dyn Write);
 
     /// Writes down the log of the last run.
     fn last_log(&mut self, text: &mut dyn Write);
@@ -167,14 +168,19 @@ impl<'a, 'm, M: Console> Shell<'a, 'm, M> {
         interrupted
     }
 
-    /// What needs no stick. Returns the command if it does.
-    fn alone(&self, command: Command, text: &mut String<DOCUMENT_BYTES>) -> Option<Command> {
+    /// What needs no stick, though one may be there. Returns the command if it needs one.
+    fn alone(
+        &self,
+        command: Command,
+        device: Option<u8>,
+        text: &mut String<DOCUMENT_BYTES>,
+    ) -> Option<Command> {
         text.clear();
         match command {
             Command::Probe => {
                 // What does not fit is cut.
                 let access = self.app.borrow().access();
-                self.console.borrow_mut().probe(access, text);
+                self.console.borrow_mut().probe(access, device, text);
                 self.app(|app| app.document("This console", text, "PROBE.TXT"));
             }
             Command::LastLog => {
@@ -197,7 +203,7 @@ pub async fn attend_alone<M: Console>(
     loop {
         match shell.frame(false) {
             Some(Command::Quit(exit)) => return exit,
-            Some(command) => match shell.alone(command, text) {
+            Some(command) => match shell.alone(command, None, text) {
                 None | Some(Command::Cancel) => {}
                 Some(_) => shell.app(|app| app.failed("There is no way to sticks here.")),
             },
@@ -396,13 +402,16 @@ where
             }
             Either::Second(()) => {
                 let command = shell.frame(false);
-                let Some(command) = command.and_then(|command| shell.alone(command, buffers.text))
-                else {
+                let device = held.iter().flatten().next().map(|stick| stick.address);
+                let command =
+                    command.and_then(|command| shell.alone(command, device, buffers.text));
+                let Some(command) = command else {
                     continue;
                 };
                 if let Command::Quit(exit) = command {
                     return exit;
                 }
+                info!("asked to {}", command.name());
                 if let Err(Interrupted::Quit(exit)) =
                     carry_out(command, &held, shell, &mut buffers).await
                 {

@@ -20,6 +20,7 @@ pub mod either;
 pub mod experiment;
 pub mod ios;
 pub mod job;
+pub mod last_log;
 pub mod log_ring;
 pub mod msc;
 pub mod partition;

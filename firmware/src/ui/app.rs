@@ -115,6 +115,23 @@ pub enum Command {
     Quit(Exit),
 }
 
+impl Command {
+    /// Returns what is asked for, for the log.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::List { .. } => "list",
+            Self::Check(_) => "check",
+            Self::Measure(_) => "measure",
+            Self::Eject(_) => "eject",
+            Self::Probe => "probe",
+            Self::LastLog => "show the last log",
+            Self::Save { .. } => "save",
+            Self::Cancel => "stop",
+            Self::Quit(_) => "quit",
+        }
+    }
+}
+
 /// How the program ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {

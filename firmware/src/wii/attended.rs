@@ -14,7 +14,7 @@ use super::controllers::Controllers;
 use super::stm::{self, Button, Buttons};
 use super::television::Television;
 use super::usb::{self, Usb, UsbError};
-use super::{bays, dma, ipc, time};
+use super::{bays, dma, ipc, last_log, time};
 use crate::arguments::{Arguments, MAP_READY};
 use crate::attended::{self, Buffers, Console};
 use crate::job::Task;
@@ -51,7 +51,10 @@ pub fn run(arguments: Arguments<'static>) -> Exit {
     // SAFETY: this function runs once, and only a machine with its own map has a Hollywood.
     let mut machine = unsafe { Machine::start(has_hollywood, mode) };
     let text = TEXT.take();
-    let app = |access| App::new(env!("CARGO_PKG_VERSION"), access, false, MEMORY.take());
+    let app = |access| {
+        let has_last = !last_log::last().is_empty();
+        App::new(env!("CARGO_PKG_VERSION"), access, has_last, MEMORY.take())
+    };
     let usb = dma::pool()
         .map_err(UsbError::Memory)
         .and_then(|pool| Usb::start(pool, Mem2::CONSTRAINTS, ipc::ios));
@@ -63,11 +66,13 @@ pub fn run(arguments: Arguments<'static>) -> Exit {
             machine.stop();
             if let Err(error) = usb.stop() {
                 defmt::warn!("{}", defmt::Display2Format(&error));
+                last_log::line(format_args!("! {error}"));
             }
             exit
         }
         Err(error) => {
             defmt::warn!("no way to sticks: {}", defmt::Display2Format(&error));
+            last_log::line(format_args!("! no way to sticks: {error}"));
             let mut app = app(Access::None(error.obstacle()));
             let exit = attend_alone(&mut app, &mut machine, text);
             machine.stop();
@@ -211,14 +216,14 @@ impl Console for Machine {
         }
     }
 
-    fn probe(&mut self, access: Access, text: &mut dyn Write) {
+    fn probe(&mut self, access: Access, device: Option<u8>, text: &mut dyn Write) {
         // A text that is full is cut.
-        let _ = super::probe::write(text, access);
+        let _ = super::probe::write(text, access, device);
     }
 
     fn last_log(&mut self, text: &mut dyn Write) {
         // As above.
-        let _ = text.write_str("Nothing yet.");
+        let _ = crate::last_log::show(last_log::last(), text);
     }
 
     fn clock(&self) -> fn() -> u64 {

@@ -1,12 +1,20 @@
 //! What this console's hardware says of itself: on a page for the person, and in a file for those who know such answers from
 //! emulators only.
 
+use core::cell::UnsafeCell;
 use core::fmt::{self, Write};
+use core::ptr::NonNull;
 
+use ehci::registers::{ByteOrder, Mmio};
+use embassy_futures::block_on;
+use hollywood_pac::irq::Source;
 use hollywood_pac::lowmem::LowMemory;
-use hollywood_pac::peripherals::{Latte, Protection, Version};
+use hollywood_pac::peripherals::{Irq, Latte, Protection, Version};
 
-use super::ipc;
+use super::ram::{self, Page, Uncached};
+use super::{ipc, last_log, time};
+use crate::experiment::{Bench, PAGE, Surroundings};
+use crate::ios::IosError;
 use crate::ui::access::{Access, Obstacle};
 
 /// The EHCI controller's registers through the uncached view (hardware notes, section 3.1).
@@ -34,11 +42,11 @@ const VENDOR: [usize; 11] = [
     0x90, 0x94, 0x98, 0xA4, 0xA8, 0xAC, 0xB0, 0xB4, 0xC4, 0xC8, 0xCC,
 ];
 
-/// Writes the page. `access` says what may be looked at.
+/// Writes the page. `access` says what may be looked at, `device` is the address of a stick that nobody works on.
 ///
 /// # Errors
 /// Those of `text`.
-pub fn write(text: &mut dyn Write, access: Access) -> fmt::Result {
+pub fn write(text: &mut dyn Write, access: Access, device: Option<u8>) -> fmt::Result {
     let memory = LowMemory::get();
     writeln!(text, "# wiistick {}", env!("CARGO_PKG_VERSION"))?;
     match memory.ios_version() {
@@ -69,11 +77,22 @@ pub fn write(text: &mut dyn Write, access: Access) -> fmt::Result {
     }
     if let Access::Controller { ports, .. } = access {
         ehci(text, ports)?;
+        match device {
+            Some(device) => experiment(text, device)?,
+            None => writeln!(text, "\nWith a stick plugged in, this page says more.")?,
+        }
     }
     if let Ok(ios) = ipc::ios() {
         let done = ios.statistics();
         let (requests, strays) = (done.requests, done.strays);
         writeln!(text, "\n# IOS\n{requests} requests, {strays} strays")?;
+        match answer_us() {
+            Some(us) => writeln!(
+                text,
+                "answers in {us} us while this program has the controller"
+            )?,
+            None => writeln!(text, "! does not answer")?,
+        }
     }
     writeln!(
         text,
@@ -121,4 +140,107 @@ fn ehci(text: &mut dyn Write, ports: u8) -> fmt::Result {
         }
     }
     Ok(())
+}
+
+/// Tries how the controller treats small transfers. See [`crate::experiment`].
+fn experiment(text: &mut dyn Write, device: u8) -> fmt::Result {
+    /// A page of MEM1 that holds nothing else.
+    #[repr(C, align(4096))]
+    struct Private(UnsafeCell<[u8; PAGE]>);
+    // SAFETY: only its address is used.
+    unsafe impl Sync for Private {}
+    static PRIVATE: Private = Private(UnsafeCell::new([0; PAGE]));
+
+    // SAFETY: the driver found a controller there.
+    let registers = NonNull::new(EHCI.cast_mut()).map(|base| unsafe { Mmio::probe(base) });
+    let Some(Ok(registers)) = registers.filter(|_| ram::has_reserved()) else {
+        return writeln!(text, "\n! no memory for experiments");
+    };
+    let cached = PRIVATE.0.get() as u32;
+    let physical = cached & 0x3FFF_FFFF;
+    let hollywood = registers.order() == ByteOrder::Big;
+    // SAFETY: this function alone uses these pages, and does not call itself.
+    let (schedule, mem2, memory) = unsafe {
+        (
+            ram::page(0),
+            ram::page(1),
+            Uncached::new(physical, PAGE as u32),
+        )
+    };
+    let mem1 = Page {
+        memory,
+        // On the bus of QEMU's machine MEM1 is where it is for the processor (its PCI bridge).
+        bus: if hollywood { physical } else { cached },
+    };
+    let bench = Bench {
+        registers: &registers,
+        schedule: &schedule,
+        mem2: &mem2,
+        mem1: &mem1,
+        around: &Machine { hollywood },
+    };
+    bench.run(device, text)
+}
+
+/// What the experiment asks of this machine.
+struct Machine {
+    hollywood: bool,
+}
+
+impl Machine {
+    fn flags(&self) -> Option<Irq> {
+        // SAFETY: a Wii has them; the controller's flag is nobody else's, and IOS's mailbox keeps its own.
+        self.hollywood.then(|| unsafe { Irq::steal() })
+    }
+}
+
+impl Surroundings for Machine {
+    fn now_us(&self) -> u64 {
+        time::now_us()
+    }
+
+    fn pause(&self) {
+        let started = time::now_us();
+        while time::now_us() - started < 2 {}
+    }
+
+    fn flag(&self) -> Option<bool> {
+        let flags = self.flags()?.flag.read().bits();
+        Some(flags & Source::Ehci.mask().bits() != 0)
+    }
+
+    fn clear_flag(&self) {
+        if let Some(irq) = self.flags() {
+            irq.flag.clear(Source::Ehci.mask());
+        }
+    }
+}
+
+/// How long IOS takes to say that it does not know a device.
+fn answer_us() -> Option<u64> {
+    let ios = ipc::ios().ok()?;
+    let started = time::now_us();
+    match block_on(ios.open("/dev/wiistick", 0)) {
+        Ok(fd) => drop(block_on(ios.close(fd))),
+        Err(IosError::Refused(_)) => {}
+        Err(_) => return None,
+    }
+    Some(time::now_us() - started)
+}
+
+/// Keeps for the next run what IOS makes of the controller that it was given back.
+pub(super) fn reaction() {
+    // CAPLENGTH of a console (hardware notes, section 3.2); nothing but a console is given back to anybody.
+    let [command, status] = [0x10, 0x14].map(|offset| {
+        // SAFETY: the controller is there. Reading has no effect.
+        unsafe { EHCI.byte_add(offset).read_volatile() }
+    });
+    match answer_us() {
+        Some(us) => last_log::line(format_args!(
+            "given back: USBCMD {command:#010x}, USBSTS {status:#010x}, IOS answers in {us} us"
+        )),
+        None => last_log::line(format_args!(
+            "! given back: USBCMD {command:#010x}, USBSTS {status:#010x}, IOS does not answer"
+        )),
+    }
 }
