@@ -371,6 +371,9 @@ impl<'m> App<'m> {
         let items = self.home_items();
         let cursor = self.home_cursor.min(items.len() - 1);
         self.home_cursor = moved(cursor, items.len(), key);
+        if let (Key::Eject, HomeItem::Stick(stick)) = (key, items[cursor]) {
+            return Some(Command::Eject(stick));
+        }
         if key != Key::Confirm {
             return None;
         }

@@ -6,7 +6,7 @@ use core::pin::pin;
 use embassy_futures::block_on;
 use embedded_hal::digital::{OutputPin, PinState};
 use hollywood_pac::gpio::{Output, Pin};
-use hollywood_pac::peripherals::{GpioB, Pi};
+use hollywood_pac::peripherals::{GpioArm, GpioB, Pi};
 use mem2_dma::Mem2;
 use static_cell::ConstStaticCell;
 
@@ -14,14 +14,14 @@ use super::controllers::Controllers;
 use super::stm::{self, Button, Buttons};
 use super::television::Television;
 use super::usb::{self, Usb, UsbError};
-use super::{bays, dma, ipc, last_log, time};
+use super::{bays, dma, hardware, ipc, last_log, time};
 use crate::arguments::{Arguments, MAP_READY};
 use crate::attended::{self, Buffers, Console};
 use crate::job::Task;
 use crate::session;
 use crate::ui::access::Access;
 use crate::ui::app::{App, DOCUMENT_BYTES, Exit, Memory};
-use crate::ui::keys::Key;
+use crate::ui::keys::{Key, Level};
 use crate::ui::screen::Screen;
 use crate::video::Mode;
 
@@ -137,8 +137,9 @@ struct Hollywood {
     buttons: Option<Buttons>,
     light: Pin<'static, 5, Output>,
     interface: Pi,
-    /// The reset button was not down at the last look.
-    reset_was_up: bool,
+    reset: Level,
+    /// The eject button, where its pin may be looked at: it is the other processor's.
+    eject: Option<(GpioArm, Level)>,
 }
 
 impl Machine {
@@ -154,14 +155,18 @@ impl Machine {
             if buttons.is_none() {
                 defmt::warn!("IOS does not tell of the power button");
             }
-            // SAFETY: as above.
+            // Dolphin has the pin too, but no button.
+            let open = hardware::obstacle().is_none();
+            // SAFETY: as above. The other processor's pins are only read.
             unsafe {
                 Hollywood {
                     controllers: Controllers::start(),
                     buttons,
                     light: GpioB::steal().split().slot_led.into_output(PinState::Low),
                     interface: Pi::steal(),
-                    reset_was_up: false,
+                    reset: Level::resting(true),
+                    // Nobody has published what it reads as.
+                    eject: open.then(|| (GpioArm::steal(), Level::unknown())),
                 }
             }
         });
@@ -184,12 +189,15 @@ impl Machine {
 }
 
 impl Hollywood {
-    /// The reset button's state needs no IOS: it is looked at as well.
-    fn reset_pressed(&mut self) -> bool {
+    /// The reset and eject buttons, whose levels need no IOS: they are looked at as well.
+    fn button(&mut self) -> Option<Key> {
         let up = self.interface.intsr.read().reset_switch_state();
-        let pressed = self.reset_was_up && !up;
-        self.reset_was_up = up;
-        pressed
+        if self.reset.went_down(up) {
+            return Some(Key::Reset);
+        }
+        let (pins, level) = self.eject.as_mut()?;
+        let eject = pins.bank.input.read().eject_button();
+        level.went_down(eject).then_some(Key::Eject)
     }
 }
 
@@ -200,10 +208,9 @@ impl Console for Machine {
         match button {
             Some(Button::Power) => return Some(Key::Power),
             Some(Button::Reset) => return Some(Key::Reset),
-            None if hollywood.reset_pressed() => return Some(Key::Reset),
             None => {}
         }
-        hollywood.controllers.key()
+        hollywood.button().or_else(|| hollywood.controllers.key())
     }
 
     fn show(&mut self, screen: &Screen) {

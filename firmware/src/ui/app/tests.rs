@@ -411,6 +411,16 @@ fn power_and_reset_count_on_every_page() {
 }
 
 #[test]
+fn the_eject_button_ejects_the_stick_that_the_cursor_is_on() {
+    let mut app = app();
+    assert_eq!(app.key(Key::Eject), Some(Command::Eject(7)));
+    press(&mut app, "a");
+    assert_eq!(app.key(Key::Eject), Some(Command::Eject(7)));
+    press(&mut app, "bd");
+    assert_eq!(app.key(Key::Eject), None);
+}
+
+#[test]
 fn without_access_the_reason_comes_first() {
     for access in [
         Access::None(Obstacle::Dolphin),
