@@ -179,6 +179,17 @@ fn what_is_no_log_is_none() {
 }
 
 #[test]
+fn a_count_that_no_log_has_is_no_log() {
+    let mut ram = Ram::filled(0);
+    run(&mut ram, lines(3));
+    for wrong in [1, 2, 2 * CAPACITY, 0x8000_0000] {
+        let mut changed = ram.clone();
+        changed.words[1] += wrong;
+        assert_eq!(changed.text(), "", "{wrong:#x}");
+    }
+}
+
+#[test]
 fn garbage_neither_panics_nor_loops_nor_becomes_text() {
     let mut state = 0x1234_5678_u32;
     let mut random = || {

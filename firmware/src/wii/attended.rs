@@ -11,12 +11,12 @@ use mem2_dma::Mem2;
 use static_cell::ConstStaticCell;
 
 use super::controllers::Controllers;
-use super::stm::{self, Button, Buttons};
 use super::television::Television;
 use super::usb::{self, Usb, UsbError};
 use super::{bays, dma, hardware, ipc, last_log, time};
 use crate::arguments::{Arguments, MAP_READY};
 use crate::attended::{self, Buffers, Console};
+use crate::ios::stm::{self, Button};
 use crate::job::Task;
 use crate::session;
 use crate::ui::access::Access;
@@ -130,6 +130,8 @@ struct Machine {
     television: Television,
     hollywood: Option<Hollywood>,
 }
+
+type Buttons = stm::Buttons<'static, 'static, ipc::Hollywood>;
 
 /// What only a console has, and Dolphin.
 struct Hollywood {

@@ -19,7 +19,6 @@ mod hardware;
 mod logger;
 mod probe;
 mod ram;
-mod stm;
 mod takeover;
 mod television;
 
