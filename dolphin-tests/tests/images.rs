@@ -60,9 +60,9 @@ fn check(stick: &StickImage, image: &NamedTempFile, expected: &Files, kind: Volu
 
 fn check_outcome(emulator: Emulator, image: &NamedTempFile, expected: &Files) -> Outcome {
     let tools = tools();
-    let mut run = Run::new(emulator, tools.program("boot").unwrap()).stick(image.path());
-    run = match emulator {
-        Emulator::Qemu => run.audit_dma(),
+    let run = Run::new(emulator, tools.program("boot").unwrap()).stick(image.path());
+    let run = match emulator {
+        Emulator::Qemu => run.audit_dma().time_limit(Duration::from_secs(60)),
         // Under the cache model the guest's seconds are long ones.
         Emulator::Dolphin => run.time_limit(Duration::from_secs(240)),
     };
