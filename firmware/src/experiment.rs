@@ -216,13 +216,13 @@ impl Bench<'_> {
                 continue;
             }
             differences += 1;
-            // Enough to see the pattern.
-            if differences <= 20 {
+            // Enough to see the pattern, and little enough for all transfers to fit the page.
+            if differences <= 6 {
                 let place = at as i32 - start as i32;
                 match inside {
                     Some(_) if found == FILL as u8 => write!(text, "{place} lost; ")?,
-                    Some(_) => write!(text, "{place} is {found:#04x} not {right:#04x}; ")?,
-                    None => write!(text, "{place} overwritten with {found:#04x}; ")?,
+                    Some(_) => write!(text, "{place} is {found:#04x} for {right:#04x}; ")?,
+                    None => write!(text, "{place} became {found:#04x}; ")?,
                 }
             }
         }

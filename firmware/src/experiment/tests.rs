@@ -121,7 +121,7 @@ fn on_hollywood_mem1_loses_partial_words_and_alignment_is_ignored() {
     );
     assert_eq!(mem2[13], "1 at 0: right");
     assert!(
-        mem2[14].starts_with("18 at 1: -1 overwritten with 0x12; 0 is 0x01 not 0x12;"),
+        mem2[14].starts_with("18 at 1: -1 became 0x12; 0 is 0x01 for 0x12;"),
         "{text}"
     );
     assert_eq!(mem1[0], "18 at 0: 16 lost; 17 lost; 2 bytes wrong");
@@ -215,6 +215,38 @@ fn a_page_that_no_device_reaches_ends_the_experiment_with_the_controllers_error(
     );
 }
 
+#[test]
+fn whatever_goes_wrong_the_page_has_room_for_it() {
+    struct Garbage(Page);
+    impl Coherent for Garbage {
+        fn bus_address(&self) -> u32 {
+            self.0.bus_address()
+        }
+        fn size(&self) -> usize {
+            PAGE
+        }
+        fn load(&self, _: usize) -> u32 {
+            0x5B5B_5B5B
+        }
+        fn store(&self, offset: usize, value: u32) {
+            self.0.store(offset, value);
+        }
+    }
+    let board = board(Rules::STRICT, stick());
+    let page = |address| Page {
+        memory: board.0.memory().clone(),
+        address,
+    };
+    let text = experiment_in(&board, &Garbage(page(IN_MEM2)), &Garbage(page(IN_MEM1)));
+    assert_eq!(section(&text, "device to MEM1").len(), 20);
+    // The registers take less than the rest.
+    assert!(
+        text.len() < crate::ui::app::DOCUMENT_BYTES - 1200,
+        "{}",
+        text.len()
+    );
+}
+
 /// MEM1 whose bus address leads nowhere.
 fn experiment_with_hole(board: &Board) -> String {
     struct Hole(Page);
@@ -236,11 +268,18 @@ fn experiment_with_hole(board: &Board) -> String {
         memory: board.0.memory().clone(),
         address,
     };
+    experiment_in(board, &page(IN_MEM2), &Hole(page(IN_MEM1)))
+}
+
+fn experiment_in(board: &Board, mem2: &dyn Coherent, mem1: &dyn Coherent) -> String {
     let bench = Bench {
         registers: board,
-        schedule: &page(SCHEDULE),
-        mem2: &page(IN_MEM2),
-        mem1: &Hole(page(IN_MEM1)),
+        schedule: &Page {
+            memory: board.0.memory().clone(),
+            address: SCHEDULE,
+        },
+        mem2,
+        mem1,
         around: board,
     };
     let mut text = String::new();
