@@ -100,7 +100,7 @@ impl<W: Shared> Writer<W> {
     }
 
     /// Appends `bytes`. While a reader is attached and behind, waits for it as long as
-    /// [`Words::keep_waiting`] allows; then gives the reader up and overwrites the oldest bytes.
+    /// [`Shared::keep_waiting`] allows; then gives the reader up and overwrites the oldest bytes.
     pub fn write(&mut self, bytes: &[u8]) {
         for &byte in bytes {
             self.make_room();
