@@ -14,6 +14,7 @@ mod emulated;
 mod figure;
 mod guest;
 mod image;
+mod job;
 mod plot;
 mod scsi;
 
@@ -40,11 +41,12 @@ struct Family {
 }
 
 /// Measured, and listed, in this order.
-const FAMILIES: [Family; 5] = [
+const FAMILIES: [Family; 6] = [
     bounce::FAMILY,
     copy::FAMILY,
     ehci::FAMILY,
     scsi::FAMILY,
+    job::FAMILY,
     image::FAMILY,
 ];
 
