@@ -151,8 +151,7 @@ impl Stick {
         data.ok_or("the data are lost")
     }
 
-    /// Carries a command out: the three phases, one after the other. A status that is queued behind its data is more than QEMU's stick can
-    /// take (see the book, Decisions).
+    /// Carries a command out: the three phases, one after the other.
     fn command(
         &mut self,
         controller: &mut Controller,
