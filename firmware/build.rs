@@ -28,25 +28,40 @@ fn main() {
     }
 }
 
-/// Packs a face as `firmware/src/ui/font.rs` reads it: width, height, then the glyphs, first the
-/// stand-in for missing ones, then those from U+0020 on, without the control characters
-/// U+007F to U+009F. A glyph is its rows of pixels from the top, two bits of opacity each, the leftmost
-/// in the most significant bits of a byte; a row begins with a byte of its own.
+/// Packs a face as `firmware/src/ui/font.rs` reads it: width, height and number of glyphs, an entry for each glyph, and the rows of
+/// all of them. First comes the stand-in for missing glyphs, then those from U+0020 on, without the control characters
+/// U+007F to U+009F. An entry says how many blank rows there are above a glyph, how many others, and where those begin; blank ones
+/// below are left out, too. A row is pixels of two bits of opacity each, the leftmost in the most significant bits of a
+/// byte; it begins with a byte of its own.
 fn pack(weight: FontWeight, height: RasterHeight, last: char) -> Vec<u8> {
-    let mut packed = vec![get_raster_width(weight, height) as u8, height.val() as u8];
     let letters = (' '..='~').chain('\u{A0}'..=last);
-    for letter in ['\u{FFFD}'].into_iter().chain(letters) {
+    let letters: Vec<char> = ['\u{FFFD}'].into_iter().chain(letters).collect();
+    let mut packed = vec![get_raster_width(weight, height) as u8, height.val() as u8];
+    packed.extend((letters.len() as u16).to_be_bytes());
+    let mut pixels = Vec::new();
+    for letter in letters {
         // Some invisible characters have no raster: spaces.
         let raster = get_raster(letter, weight, height).or(get_raster(' ', weight, height));
-        for row in raster.expect("every face has a space").rows() {
-            packed.extend(row.chunks(4).map(|four| {
-                let levels = four.iter().map(|&opacity| (u16::from(opacity) + 42) / 85);
-                let bits = levels
-                    .zip([6, 4, 2, 0])
-                    .map(|(level, shift)| level << shift);
-                bits.sum::<u16>() as u8
-            }));
-        }
+        let raster = raster.expect("every face has a space");
+        let rows: Vec<Vec<u8>> = raster.rows().map(pack_row).collect();
+        let inked = |row: &Vec<u8>| row.iter().any(|&byte| byte != 0);
+        let top = rows.iter().position(inked).unwrap_or(0);
+        let end = rows.iter().rposition(inked).map_or(top, |row| row + 1);
+        packed.extend([top as u8, (end - top) as u8]);
+        packed.extend((pixels.len() as u16).to_be_bytes());
+        pixels.extend(rows[top..end].concat());
     }
+    packed.extend(pixels);
     packed
+}
+
+fn pack_row(row: &[u8]) -> Vec<u8> {
+    let bytes = row.chunks(4).map(|four| {
+        let levels = four.iter().map(|&opacity| (u16::from(opacity) + 42) / 85);
+        let bits = levels
+            .zip([6, 4, 2, 0])
+            .map(|(level, shift)| level << shift);
+        bits.sum::<u16>() as u8
+    });
+    bytes.collect()
 }

@@ -32,7 +32,7 @@ pub enum Error {
     Entry(u32),
     /// The word after the entry point is not "_arg": the program takes no arguments.
     NoArguments,
-    /// All data sections are in use: no room for one with the command line.
+    /// All data sections are in use: no room for one more.
     Full,
     /// The command line exceeds the room for it.
     TooLong(usize),
@@ -53,7 +53,7 @@ impl fmt::Display for Error {
             Self::NoArguments => {
                 f.write_str("the program takes no arguments (no \"_arg\" after its entry point)")
             }
-            Self::Full => f.write_str("no free data section for the command line"),
+            Self::Full => f.write_str("no free data section"),
             Self::TooLong(length) => {
                 write!(
                     f,
@@ -127,15 +127,33 @@ pub fn with_command_line(dol: &[u8], line: &[u8]) -> Result<Vec<u8>, Error> {
     ] {
         set_word(&mut image, entry_offset + position, value)?;
     }
+    put(&mut image, index, COMMAND_LINE, line)?;
+    Ok(image)
+}
+
+/// Returns a copy of `dol` that has one more data section.
+///
+/// # Errors
+/// See [`Error`].
+pub fn with_section(dol: &[u8], address: u32, bytes: &[u8]) -> Result<Vec<u8>, Error> {
+    let mut image = dol.to_vec();
+    let is_free = |index: &usize| word(dol, SIZES + 4 * index) == Ok(0);
+    let index = (TEXT_SECTIONS..SECTIONS).find(is_free).ok_or(Error::Full)?;
+    put(&mut image, index, address, bytes)?;
+    Ok(image)
+}
+
+/// Appends bytes, and makes them the data section `index`.
+fn put(image: &mut Vec<u8>, index: usize, address: u32, bytes: &[u8]) -> Result<(), Error> {
     image.resize(image.len().next_multiple_of(32), 0);
     let offset = image.len() as u32;
-    image.extend_from_slice(line);
+    image.extend_from_slice(bytes);
     image.resize(image.len().next_multiple_of(32), 0);
     let size = image.len() as u32 - offset;
-    for (table, value) in [(OFFSETS, offset), (ADDRESSES, COMMAND_LINE), (SIZES, size)] {
-        set_word(&mut image, table + 4 * index, value)?;
+    for (table, value) in [(OFFSETS, offset), (ADDRESSES, address), (SIZES, size)] {
+        set_word(image, table + 4 * index, value)?;
     }
-    Ok(image)
+    Ok(())
 }
 
 /// Says whether a file can be a DOL at all: a header, an entry point in a text section.

@@ -110,7 +110,14 @@ fn image(run: &Run, folder: &Path) -> Result<std::path::PathBuf, Error> {
     let bytes = fs::read(path).map_err(|error| failed(error.to_string()))?;
     dol::check(&bytes).map_err(|error| failed(error.to_string()))?;
     let image = dol::command_line(&run.command_line())
-        .and_then(|line| dol::with_command_line(&bytes, &line))
+        .and_then(|line| dol::with_command_line(&bytes, &line));
+    let image = run
+        .left_behind
+        .iter()
+        .fold(image, |image, (address, bytes)| {
+            // Where Dolphin puts sections it uses the cached view.
+            dol::with_section(&image?, 0x8000_0000 + address, bytes)
+        })
         .map_err(|error| failed(error.to_string()))?;
     let copy = folder.join("boot.dol");
     fs::write(&copy, image).context(|| copy.display().to_string())?;

@@ -104,7 +104,7 @@ impl Machine {
                 let command = qemu::command(tools, run, folder.path(), &shared[0], &shared[1..])?;
                 let mut process = Process::start(command, &output, &shared)?;
                 drop(shared);
-                let (memory, qmp) = attach(&mut process, ours).map_err(|error| {
+                let (memory, qmp) = attach(run, &mut process, ours).map_err(|error| {
                     // What QEMU itself says about a refused option is worth more than a closed socket.
                     let said = fs::read_to_string(&output).unwrap_or_default();
                     match said.trim() {
@@ -313,6 +313,24 @@ impl Machine {
         Ok(frame.and_then(|frame| Some(frame.message.split_once(PICTURE_SHOWS)?.1.to_owned())))
     }
 
+    /// Follows the guest until it has said nothing for so long, or has ended.
+    ///
+    /// # Errors
+    /// Failures of the harness only.
+    pub fn settle(&mut self, quiet: Duration) -> Result<(), Error> {
+        let mut heard = Instant::now();
+        while heard.elapsed() < quiet {
+            self.pump(false)?;
+            if self.queue.is_empty() {
+                std::thread::sleep(POLL);
+            } else {
+                self.queue.clear();
+                heard = Instant::now();
+            }
+        }
+        Ok(())
+    }
+
     /// What the guest shows.
     ///
     /// # Errors
@@ -446,8 +464,12 @@ impl Machine {
     }
 }
 
-/// Greets QEMU's monitor, maps the memory of the stopped machine, and lets it run.
-fn attach(process: &mut Process, monitor: UnixStream) -> Result<(GuestMemory, Qmp), Error> {
+/// Greets QEMU's monitor, maps the memory of the stopped machine, fills in what is to be there, and lets it run.
+fn attach(
+    run: &Run,
+    process: &mut Process,
+    monitor: UnixStream,
+) -> Result<(GuestMemory, Qmp), Error> {
     let mut qmp = Qmp::connect(monitor)?;
     let memory = GuestMemory::open(process.id(), &qemu::MEMORY)?;
     let limit = Duration::ZERO;
@@ -455,6 +477,13 @@ fn attach(process: &mut Process, monitor: UnixStream) -> Result<(GuestMemory, Qm
         what: "QEMU's memory files",
         limit,
     })?;
+    for (address, bytes) in &run.left_behind {
+        for (at, chunk) in (*address..).step_by(4).zip(bytes.chunks(4)) {
+            let mut word = [0; 4];
+            word[..chunk.len()].copy_from_slice(chunk);
+            memory.write_word(at, u32::from_be_bytes(word))?;
+        }
+    }
     qmp.execute("cont", json!({}))?;
     Ok((memory, qmp))
 }

@@ -54,6 +54,8 @@ pub struct Run {
     pub(crate) count: bool,
     pub(crate) qemu_arguments: Vec<OsString>,
     pub(crate) tolerated: Vec<String>,
+    /// (Physical address, bytes) that are in MEM2 from the start.
+    pub(crate) left_behind: Vec<(u32, Vec<u8>)>,
 }
 
 impl Run {
@@ -77,6 +79,7 @@ impl Run {
             count: false,
             qemu_arguments: Vec::new(),
             tolerated: Vec::new(),
+            left_behind: Vec::new(),
         }
     }
 
@@ -207,6 +210,13 @@ impl Run {
     /// Accepts complaints of QEMU, and of its controller about the driver, that contain `text`; any other makes the run fail.
     pub fn tolerate(mut self, text: impl Into<String>) -> Self {
         self.tolerated.push(text.into());
+        self
+    }
+
+    /// Has bytes at a physical address in MEM2 before the program starts, as a program before has left them: what the memory of
+    /// another run held ([`Outcome::memory`]). A Wii's loader does not clear that memory.
+    pub fn left_behind(mut self, address: u32, bytes: impl Into<Vec<u8>>) -> Self {
+        self.left_behind.push((address, bytes.into()));
         self
     }
 

@@ -23,6 +23,7 @@ use crate::msc::{MassStorage, StickError, Unit};
 use crate::report::{Event, Sink};
 use crate::session::{self, Speed};
 use crate::sticks::RootPorts;
+use crate::ui::access::Access;
 use crate::ui::app::{App, Command, DOCUMENT_BYTES, Exit, MAX_STICKS, Stick};
 use crate::ui::boot_keyboard;
 use crate::ui::keys::{Key, Keyboard};
@@ -47,8 +48,9 @@ pub trait Console {
     /// Says whether a stick is at work, for a light to show.
     fn activity(&mut self, on: bool);
 
-    /// Looks at the hardware, and writes down what it finds.
-    fn probe(&mut self, text: &mut dyn Write);
+    /// Looks at the hardware, as far as `access` lets it, and writes down what it finds. `device` is the address of a stick
+    /// that nobody works on, if there is one.
+    fn probe(&mut self, access: Access, device: Option<u8>, text: &mut dyn Write);
 
     /// Writes down the log of the last run.
     fn last_log(&mut self, text: &mut dyn Write);
@@ -166,13 +168,19 @@ impl<'a, 'm, M: Console> Shell<'a, 'm, M> {
         interrupted
     }
 
-    /// What needs no stick. Returns the command if it does.
-    fn alone(&self, command: Command, text: &mut String<DOCUMENT_BYTES>) -> Option<Command> {
+    /// What needs no stick, though one may be there. Returns the command if it needs one.
+    fn alone(
+        &self,
+        command: Command,
+        device: Option<u8>,
+        text: &mut String<DOCUMENT_BYTES>,
+    ) -> Option<Command> {
         text.clear();
         match command {
             Command::Probe => {
                 // What does not fit is cut.
-                self.console.borrow_mut().probe(text);
+                let access = self.app.borrow().access();
+                self.console.borrow_mut().probe(access, device, text);
                 self.app(|app| app.document("This console", text, "PROBE.TXT"));
             }
             Command::LastLog => {
@@ -195,7 +203,7 @@ pub async fn attend_alone<M: Console>(
     loop {
         match shell.frame(false) {
             Some(Command::Quit(exit)) => return exit,
-            Some(command) => match shell.alone(command, text) {
+            Some(command) => match shell.alone(command, None, text) {
                 None | Some(Command::Cancel) => {}
                 Some(_) => shell.app(|app| app.failed("There is no way to sticks here.")),
             },
@@ -394,13 +402,16 @@ where
             }
             Either::Second(()) => {
                 let command = shell.frame(false);
-                let Some(command) = command.and_then(|command| shell.alone(command, buffers.text))
-                else {
+                let device = held.iter().flatten().next().map(|stick| stick.address);
+                let command =
+                    command.and_then(|command| shell.alone(command, device, buffers.text));
+                let Some(command) = command else {
                     continue;
                 };
                 if let Command::Quit(exit) = command {
                     return exit;
                 }
+                info!("asked to {}", command.name());
                 if let Err(Interrupted::Quit(exit)) =
                     carry_out(command, &held, shell, &mut buffers).await
                 {
@@ -593,7 +604,31 @@ where
                 Err(interrupted) => return stopped(interrupted, shell),
             }
         }
-        _ => shell.app(|app| app.notice("Saving is not possible yet.", Tone::Bad)),
+        Command::Save { name, .. } => {
+            // A copy: the menu is shown meanwhile.
+            buffers.text.clear();
+            let _ = buffers.text.push_str(shell.app.borrow().text());
+            let saved = session::save(
+                &mut unit,
+                buffers.cache,
+                buffers.session,
+                buffers.files,
+                job::stamp(shell.console.borrow().clock()()),
+                (name, buffers.text.as_str()),
+            );
+            let saved = shell.work(pin!(saved)).await;
+            let (text, tone) = match saved {
+                Ok(Ok(())) => {
+                    let text = Line::of(format_args!("Saved as {}/{name}", job::DIRECTORY));
+                    (text, Tone::Good)
+                }
+                Ok(Err(error)) => (Line::of(format_args!("Not saved: {error}")), Tone::Bad),
+                Err(interrupted) => return stopped(interrupted, shell),
+            };
+            info!("{}", text.as_str());
+            shell.app(|app| app.notice(text.as_str(), tone));
+        }
+        Command::Probe | Command::LastLog | Command::Cancel | Command::Quit(_) => {}
     }
     Ok(())
 }

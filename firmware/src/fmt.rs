@@ -1,8 +1,9 @@
 //! Logging macros that cost nothing where there is no defmt logger.
 //!
-//! On the target they are defmt's own. On a host the arguments are only type-checked, so that the
+//! On the target they are defmt's own, and what matters is also kept as text for the next run. On a host the arguments are only type-checked, so that the
 //! library needs no defmt symbols there. Use arguments that both understand: `{}` of integers and
 //! strings, no defmt type hints.
+//! Nothing here logs finer things than `info`.
 
 #![allow(unused_macros, unused_imports)]
 
@@ -28,7 +29,10 @@ macro_rules! error {
 
 #[cfg(target_os = "none")]
 macro_rules! log {
-    ($level:ident, $($arg:tt)*) => { ::defmt::$level!($($arg)*) };
+    ($level:ident, $($arg:tt)*) => { {
+        ::defmt::$level!($($arg)*);
+        $crate::wii::last_log::line(::core::format_args!($($arg)*));
+    } };
 }
 
 #[cfg(not(target_os = "none"))]

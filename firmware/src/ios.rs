@@ -15,6 +15,7 @@ mod driver;
 mod error;
 mod mailbox;
 mod request;
+pub mod stm;
 pub mod ven;
 
 pub use driver::{Ipc, Pending, Reply, SLOTS, Statistics};

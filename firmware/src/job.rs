@@ -20,8 +20,8 @@ use crate::report::{self, Event, MAX_PATH, Sink, StickIndex, VolumeIndex, Volume
 use crate::volume::{Directory, Entry, File, Name, Volume, VolumeError};
 
 pub use capacity::Capacity;
-pub use check::{CHECK_BYTES, Check};
-pub use task::{BadArguments, Task};
+pub use check::{CHECK_BYTES, Check, DIRECTORY};
+pub use task::{BadArguments, Task, stamp};
 
 /// Deepest directory that is entered; the root is at depth 0.
 pub const MAX_DEPTH: usize = 64;
@@ -245,7 +245,7 @@ impl<S: Sink> Run<'_, S> {
         areas: &mut Areas,
         check: Option<&Check>,
     ) {
-        let scheme = partition::scan(disk, areas, |problem| {
+        let scheme = partition::scan(disk, areas, &mut |problem| {
             self.report.error(None, problem.block(), &problem);
         })
         .await;
@@ -262,12 +262,8 @@ impl<S: Sink> Run<'_, S> {
             if stick == Stick::Dead {
                 return self.progress.report((self.clock)(), &mut self.report);
             }
-            let is_fat = matches!(
-                kind,
-                VolumeKind::Fat12 | VolumeKind::Fat16 | VolumeKind::Fat32
-            );
-            fats |= u128::from(is_fat) << index;
-            sound |= u128::from(is_fat && self.report.errors == errors) << index;
+            fats |= u128::from(kind.is_read()) << index;
+            sound |= u128::from(kind.is_read() && self.report.errors == errors) << index;
         }
         if let Some(check) = check {
             let sound = if sound_table { sound } else { 0 };
@@ -287,7 +283,8 @@ impl<S: Sink> Run<'_, S> {
         let mounted = Volume::mount(disk, *area).await;
         let kind = match &mounted {
             Ok(Some(volume)) => volume.kind(),
-            _ => VolumeKind::Unknown,
+            Ok(None) => Volume::kind_of_foreign(disk, *area).await,
+            Err(_) => VolumeKind::Unknown,
         };
         let mut mounted = match mounted {
             Ok(mounted) => mounted,

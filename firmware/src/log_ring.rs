@@ -52,6 +52,10 @@ pub trait Words {
     fn store(&mut self, offset: u32, word: u32);
     /// Makes all earlier stores visible before all later ones.
     fn barrier(&mut self);
+}
+
+/// Memory of a ring whose writer may have to wait for a reader.
+pub trait Shared: Words {
     /// Says whether a writer that waits for its reader should go on waiting. Called again and
     /// again while the ring is full; `first` marks the first call of a wait.
     fn keep_waiting(&mut self, first: bool) -> bool;
@@ -67,7 +71,7 @@ pub struct Writer<W> {
     partial: u32,
 }
 
-impl<W: Words> Writer<W> {
+impl<W: Shared> Writer<W> {
     /// Makes an empty ring of `capacity` bytes, a power of two of at least 4.
     pub fn new(mut words: W, capacity: u32, boot_id: u32) -> Self {
         words.store(offset::MAGIC, 0);
@@ -96,7 +100,7 @@ impl<W: Words> Writer<W> {
     }
 
     /// Appends `bytes`. While a reader is attached and behind, waits for it as long as
-    /// [`Words::keep_waiting`] allows; then gives the reader up and overwrites the oldest bytes.
+    /// [`Shared::keep_waiting`] allows; then gives the reader up and overwrites the oldest bytes.
     pub fn write(&mut self, bytes: &[u8]) {
         for &byte in bytes {
             self.make_room();
@@ -196,6 +200,9 @@ mod tests {
             Memory::store(self, offset, word);
         }
         fn barrier(&mut self) {}
+    }
+
+    impl Shared for &mut Memory {
         fn keep_waiting(&mut self, first: bool) -> bool {
             self.polls = if first { 1 } else { self.polls + 1 };
             let consumes = self.consumes;

@@ -143,7 +143,7 @@ const SIGNATURE: [u8; 2] = [0x55, 0xAA];
 pub async fn scan<D: BlockDevice>(
     disk: &Disk<'_, D>,
     areas: &mut Areas,
-    mut problem: impl FnMut(Problem),
+    problem: &mut dyn FnMut(Problem),
 ) -> Scheme {
     areas.clear();
     let mut sector = [0; 512];
@@ -155,7 +155,7 @@ pub async fn scan<D: BlockDevice>(
     let mut list = List {
         capacity: disk.blocks(),
         areas,
-        problem: &mut problem,
+        problem,
     };
     match scheme {
         Scheme::Superfloppy => list.push(0, disk.blocks()),

@@ -225,7 +225,7 @@ pub enum VolumeKind {
     Fat16,
     /// FAT with 28-bit entries.
     Fat32,
-    /// exFAT.
+    /// exFAT, left untouched.
     ExFat,
     /// Not understood, left untouched.
     Unknown,
@@ -241,6 +241,11 @@ impl VolumeKind {
             Self::ExFat => "exfat",
             Self::Unknown => "unknown",
         }
+    }
+
+    /// Says whether this program reads what is in such a volume.
+    pub const fn is_read(self) -> bool {
+        matches!(self, Self::Fat12 | Self::Fat16 | Self::Fat32)
     }
 }
 

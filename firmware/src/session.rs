@@ -1,4 +1,4 @@
-//! What the menu asks of a stick: its volumes, the entries of a directory, its speed.
+//! What the menu asks of a stick: its volumes, the entries of a directory, its speed, a text to be kept on it.
 
 use core::fmt;
 
@@ -6,11 +6,12 @@ use heapless::Vec;
 
 use crate::block::{BlockDevice, BlockError};
 use crate::disk::Disk;
+use crate::job::DIRECTORY;
 use crate::partition::{self, Areas};
 use crate::report::VolumeKind;
 use crate::ui::app::VolumeInfo;
 use crate::ui::screen::Line;
-use crate::volume::{Directory, Entry, Name, Volume, VolumeError};
+use crate::volume::{Directory, Entry, Fault, Name, Stamp, Tools, Volume, VolumeError};
 
 /// Memory that this needs besides its buffers.
 pub struct Workspace {
@@ -80,7 +81,7 @@ pub async fn describe<D: BlockDevice, const N: usize>(
     let disk = Disk::new(device, cache)?;
     let Workspace { areas, name } = work;
     let mut unreadable = None;
-    partition::scan(&disk, areas, |problem| {
+    partition::scan(&disk, areas, &mut |problem| {
         if let partition::Problem::Unreadable(error) = problem {
             unreadable = Some(error);
         }
@@ -93,11 +94,15 @@ pub async fn describe<D: BlockDevice, const N: usize>(
             label: Line::new(),
             bytes: area.blocks.saturating_mul(u64::from(disk.block_size())),
         };
-        if let Ok(Some(mut volume)) = Volume::mount(&disk, *area).await {
-            info.kind = volume.kind();
-            if let Ok(true) = volume.label(&disk, name).await {
-                info.label = Line::of(name.as_str());
+        match Volume::mount(&disk, *area).await {
+            Ok(Some(mut volume)) => {
+                info.kind = volume.kind();
+                if let Ok(true) = volume.label(&disk, name).await {
+                    info.label = Line::of(name.as_str());
+                }
             }
+            Ok(None) => info.kind = Volume::kind_of_foreign(&disk, *area).await,
+            Err(_) => {}
         }
         // There is room: see `take`.
         let _ = volumes.push(info);
@@ -124,7 +129,7 @@ pub async fn list<D: BlockDevice>(
 ) -> Result<bool, ListError> {
     let disk = Disk::new(device, cache)?;
     let Workspace { areas, name } = work;
-    partition::scan(&disk, areas, |_| {}).await;
+    partition::scan(&disk, areas, &mut |_| {}).await;
     let area = *areas.get(volume).ok_or(ListError::Changed)?;
     let mounted = Volume::mount(&disk, area).await?;
     let mut volume = mounted.ok_or(ListError::Changed)?;
@@ -171,6 +176,75 @@ async fn enter<D: BlockDevice>(
         Some(Entry::Directory(inner)) => Ok(inner),
         _ => Err(ListError::Changed),
     }
+}
+
+/// Writes a text to the first FAT volume of a stick, as a file in [`DIRECTORY`]. What had its name before is replaced. Nothing is written where anything looks damaged.
+///
+/// # Errors
+/// [`VolumeError::Refused`] says what is in the way; others are the stick's.
+pub async fn save<D: BlockDevice>(
+    device: D,
+    cache: &mut [u8],
+    work: &mut Workspace,
+    buffer: &mut [u8],
+    stamp: Stamp,
+    (file, text): (&str, &str),
+) -> Result<(), VolumeError> {
+    let disk = Disk::for_writing(device, cache)?;
+    let Workspace { areas, name } = work;
+    let mut sound = true;
+    partition::scan(&disk, areas, &mut |_| sound = false).await;
+    let mut mounted = None;
+    for area in areas.iter() {
+        if let Some(Volume::Fat(fat)) = Volume::mount(&disk, *area).await? {
+            sound &= areas.iter().filter(|other| other.overlaps(area)).count() == 1;
+            mounted = Some(fat);
+            break;
+        }
+    }
+    let Some(mut fat) = mounted else {
+        return Err(VolumeError::Refused("there is no FAT volume on the stick"));
+    };
+    if disk.is_write_protected().await? {
+        return Err(VolumeError::Refused("the stick is write-protected"));
+    }
+    let mut found = |fault, _: Option<&str>, _| sound &= fault != Fault::Damage;
+    fat.check(&disk, buffer, &mut found).await?;
+    if !sound {
+        return Err(VolumeError::Refused(
+            "something is wrong with the volume or the partition table; check the stick",
+        ));
+    }
+    fat.begin_writing(&disk).await?;
+    let mut tools = Tools {
+        buffer,
+        name,
+        stamp,
+    };
+    let mut contents = |position: u64, memory: &mut [u8]| {
+        let rest = text.as_bytes().get(position as usize..).unwrap_or_default();
+        memory.fill(0);
+        for (byte, letter) in memory.iter_mut().zip(rest) {
+            *byte = *letter;
+        }
+    };
+    let root = fat.root();
+    let write = async {
+        let (directory, _) = fat
+            .make_directory(&disk, &root, DIRECTORY, &mut tools)
+            .await?;
+        let length = text.len() as u32;
+        fat.write_file(&disk, &directory, file, length, &mut tools, &mut contents)
+            .await
+    };
+    let result = write.await;
+    // After a refusal nothing is half-done. After other errors the volume stays marked as in use.
+    if matches!(result, Ok(()) | Err(VolumeError::Refused(_))) {
+        fat.finish_writing(&disk).await?;
+    }
+    // Nothing half-done may reach the medium later.
+    disk.discard().await;
+    result
 }
 
 /// How fast a stick reads.
@@ -384,6 +458,58 @@ mod tests {
             false
         }));
         assert_eq!(complete, Ok(false));
+    }
+
+    fn saved(stick: &mut RamStick, text: &str) -> Result<(), VolumeError> {
+        let mut cache = vec![0; 64 * 1024];
+        let mut buffer = vec![0; 4096];
+        let mut work = Box::new(Workspace::new());
+        let file = ("A long name.TXT", text);
+        let save = save(stick, &mut cache, &mut work, &mut buffer, Stamp::NONE, file);
+        block_on(save)
+    }
+
+    fn read_back(stick: &RamStick) -> String {
+        let volume = std::io::Cursor::new(stick.data[63 * 512..].to_vec());
+        let volume = fatfs::FileSystem::new(volume, fatfs::FsOptions::new()).unwrap();
+        let mut text = String::new();
+        let mut file = volume
+            .root_dir()
+            .open_file("WIISTICK/A long name.TXT")
+            .unwrap();
+        std::io::Read::read_to_string(&mut file, &mut text).unwrap();
+        text
+    }
+
+    #[test]
+    fn a_text_is_saved_in_place_of_the_one_before() {
+        let mut stick = stick();
+        let long = "long ".repeat(3000);
+        for text in [long.as_str(), "short", ""] {
+            assert_eq!(saved(&mut stick, text), Ok(()));
+            assert_eq!(read_back(&stick), text);
+        }
+        let root = listed(&mut stick, 0, &[]).unwrap();
+        assert_eq!(root.len(), 3, "{root:?}");
+    }
+
+    #[test]
+    fn nothing_is_saved_where_something_is_wrong() {
+        let mut protected = stick();
+        protected.protected = Some(true);
+        // The copies of the FAT differ.
+        let mut damaged = stick();
+        damaged.data[64 * 512 + 100] ^= 1;
+        let empty = RamStick::new(512, vec![0; 1 << 20]);
+        for mut stick in [protected, damaged, empty] {
+            let before = stick.data.clone();
+            let refused = saved(&mut stick, "text");
+            assert!(
+                matches!(refused, Err(VolumeError::Refused(_))),
+                "{refused:?}"
+            );
+            assert!(stick.data == before);
+        }
     }
 
     fn clock() -> u64 {

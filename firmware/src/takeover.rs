@@ -284,3 +284,6 @@ fn reset<H: Hardware>(hardware: &mut H, control: u32) -> bool {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod console_tests;

@@ -148,7 +148,7 @@ impl From<hadris_fs::Error<BlockError>> for VolumeError {
 
 impl Volume {
     /// Recognises and mounts what is in an area. `None` means that it is nothing that this program
-    /// understands.
+    /// understands; see [`Self::kind_of_foreign`].
     ///
     /// # Errors
     /// [`VolumeError`] if the medium cannot be read, or if this is a known file system whose boot
@@ -158,6 +158,17 @@ impl Volume {
         area: Area,
     ) -> Result<Option<Self>, VolumeError> {
         Ok(fat::Fat::mount(disk, area).await?.map(Self::Fat))
+    }
+
+    /// Says what is in an area that [`Self::mount`] did not understand. What cannot be read is unknown.
+    pub async fn kind_of_foreign<D: BlockDevice>(disk: &Disk<'_, D>, area: Area) -> VolumeKind {
+        let mut name = [0; 8];
+        // Behind a jump instruction (exFAT specification, section 3.1.2).
+        let at = area.first * u64::from(disk.block_size()) + 3;
+        match disk.read(at, &mut name).await {
+            Ok(()) if &name == b"EXFAT   " => VolumeKind::ExFat,
+            _ => VolumeKind::Unknown,
+        }
     }
 
     /// Returns the kind of file system.

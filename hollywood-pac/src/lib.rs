@@ -2,7 +2,7 @@
 //!
 //! * [`Peripherals::take`] hands out each block of registers once. What may be done to a register is its type ([`reg`]).
 //! * [`addr`]: physical and bus addresses, the CPU's cached and uncached views. They do not mix.
-//! * [`cache`]: cleaning, flushing, invalidating, zeroing; nothing is coherent on this machine.
+//! * [`cache`]: cleaning, flushing, invalidating, zeroing; nothing is coherent on this machine. [`mod@copy`]: copies that know of lines.
 //! * [`cpu`]: barriers, machine state, time base, critical sections. [`delay`]: waiting.
 //! * [`interrupt`]: a handler for every interrupt line.
 //! * [`lowmem`]: what IOS says about memory, clocks and itself. [`gecko`]: bytes to and from a PC.
@@ -85,6 +85,7 @@ pub mod aes;
 pub mod ai;
 pub mod arbiter;
 pub mod cache;
+pub mod copy;
 pub mod cpu;
 pub mod delay;
 pub mod di;

@@ -179,3 +179,98 @@ pub fn longest(
         .unwrap_or(u32::MAX)
         .min(constraints.max_segment)
 }
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use super::*;
+
+    /// Bytes of the pool, and what is contiguous on the bus: offset, bus address, length.
+    const SIZE: u32 = 40;
+    const PIECES: [(u32, u32, u32); 3] = [(0, 5, 17), (17, 48, 9), (26, 90, 14)];
+
+    fn extent(offset: u32) -> Option<Extent> {
+        let piece = |(start, bus, len): (u32, u32, u32)| {
+            let within = offset.checked_sub(start).filter(|&within| within < len)?;
+            Some(Extent {
+                bus: BusAddr::new(bus + within),
+                len: len - within,
+            })
+        };
+        PIECES.into_iter().find_map(piece)
+    }
+
+    /// Whether the device may be given `len` bytes from an offset on, byte by byte.
+    fn allowed(constraints: &Constraints, offset: u32, len: u32) -> bool {
+        let bus = |offset| extent(offset).map(|extent| extent.bus.get());
+        let Some(first) = bus(offset) else {
+            return false;
+        };
+        let block = |at: u32| at.checked_div(constraints.boundary);
+        first.is_multiple_of(constraints.align)
+            && len <= constraints.max_segment
+            && (0..len).all(|index| {
+                bus(offset + index) == Some(first + index)
+                    && (constraints.window.0..=constraints.window.1).contains(&(first + index))
+                    && block(first + index) == block(first)
+            })
+    }
+
+    #[test]
+    fn places_and_the_longest_mapping_are_those_of_trying_every_byte() {
+        for (first, last) in [(0, u32::MAX), (7, 95), (49, 55), (12, 12), (23, 47)] {
+            for (align, boundary) in [1, 2, 4, 8, 16]
+                .into_iter()
+                .flat_map(|align| [0, 2, 4, 8, 16, 32].map(|boundary| (align, boundary)))
+            {
+                let constraints = Constraints::NONE
+                    .window(BusAddr::new(first), BusAddr::new(last))
+                    .align(align)
+                    .boundary(boundary);
+                assert_eq!(constraints.check(), Ok(()));
+                let mut longest_by_trying = 0;
+                for len in 1..=SIZE {
+                    for (start, end) in [(0, SIZE), (3, 22), (18, 39), (30, 31)] {
+                        let fits = |at: &u32| at + len <= end && allowed(&constraints, *at, len);
+                        let expected = (start..end).find(fits);
+                        assert_eq!(
+                            place(&constraints, start..end, len, extent),
+                            expected,
+                            "{len} bytes in {start}..{end}: {constraints:?}"
+                        );
+                    }
+                    if (0..SIZE).any(|at| allowed(&constraints, at, len)) {
+                        longest_by_trying = len;
+                    }
+                }
+                assert_eq!(
+                    longest(&constraints, SIZE, extent),
+                    longest_by_trying,
+                    "{constraints:?}"
+                );
+                let limited = constraints.max_segment(3);
+                assert_eq!(longest(&limited, SIZE, extent), longest_by_trying.min(3));
+            }
+        }
+    }
+
+    #[test]
+    fn constraints_that_nothing_meets_are_refused() {
+        let address = BusAddr::new;
+        for crooked in [
+            Constraints::NONE.align(0),
+            Constraints::NONE.align(24),
+            Constraints::NONE.boundary(24),
+            Constraints::NONE.window(address(2), address(1)),
+            Constraints::NONE.max_segment(0),
+            Constraints::NONE.granule(0),
+        ] {
+            assert_eq!(crooked.check(), Err(Error::BadConstraints), "{crooked:?}");
+        }
+        let one = Constraints::NONE.window(address(1), address(1));
+        for sound in [Constraints::NONE, one, one.boundary(4).align(4)] {
+            assert_eq!(sound.check(), Ok(()), "{sound:?}");
+        }
+    }
+}

@@ -2,19 +2,17 @@
 
 use core::ptr::NonNull;
 
-use crate::Stores;
+use crate::{CacheOps, Stores};
 
-/// Copies `src` to `dst`.
+/// Copies `src` to `dst`, in the pool.
 ///
 /// # Safety
 /// `dst` is valid for writes of `src.len()` bytes that nobody else uses; with [`Stores::Words`] so are the rest of the first and the last aligned
 /// word, which are read and written back.
-pub(crate) unsafe fn copy_in(dst: NonNull<u8>, src: &[u8], stores: Stores) {
+pub(crate) unsafe fn copy_in(dst: NonNull<u8>, src: &[u8], stores: Stores, cache: &dyn CacheOps) {
     match stores {
         // SAFETY: the caller's promise; a borrowed slice cannot overlap memory that nobody else uses.
-        Stores::Any => unsafe {
-            dst.copy_from_nonoverlapping(NonNull::from(src).cast(), src.len())
-        },
+        Stores::Any => unsafe { cache.copy(NonNull::from(src).cast(), dst, src.len()) },
         // SAFETY: the caller's promise.
         Stores::Words => unsafe {
             store_words(dst, src.len(), |index| src.get(index).copied().unwrap_or(0))
@@ -35,13 +33,13 @@ pub(crate) unsafe fn zero(dst: NonNull<u8>, len: usize, stores: Stores) {
     }
 }
 
-/// Copies `dst.len()` bytes from `src` to `dst`. Loads may have any width.
+/// Copies `dst.len()` bytes from `src`, in the pool, to `dst`. Loads may have any width.
 ///
 /// # Safety
 /// `src` is valid for reads of `dst.len()` bytes that nobody writes meanwhile.
-pub(crate) unsafe fn copy_out(src: NonNull<u8>, dst: &mut [u8]) {
+pub(crate) unsafe fn copy_out(src: NonNull<u8>, dst: &mut [u8], cache: &dyn CacheOps) {
     // SAFETY: the caller's promise; an exclusively borrowed slice cannot overlap memory that nobody else uses.
-    unsafe { src.copy_to_nonoverlapping(NonNull::from(&mut *dst).cast(), dst.len()) }
+    unsafe { cache.copy(src, NonNull::from(&mut *dst).cast(), dst.len()) }
 }
 
 /// Stores `len` bytes in aligned 32-bit words. `byte` gives them by index.

@@ -95,7 +95,7 @@ impl<'p, D: Way, const SLOT: usize> Mapping<'p, D, SLOT> {
         let start = self.pool.at(self.offset);
         // SAFETY: `data` has the mapping's length; the padding is in its last line, which is its own.
         unsafe {
-            copy::copy_in(start, data, self.pool.stores);
+            copy::copy_in(start, data, self.pool.stores, self.pool.provider.cache());
             copy::zero(start.add(data.len()), pad, self.pool.stores);
         }
         self.pool.count(data.len(), 0);
@@ -174,6 +174,7 @@ impl<'p, D: DeviceReads, const SLOT: usize> Mapping<'p, D, SLOT> {
                 self.pool.at(self.offset).add(offset),
                 data,
                 self.pool.stores,
+                self.pool.provider.cache(),
             )
         };
         self.pool.count(data.len(), 0);
@@ -197,8 +198,9 @@ impl<'p, D: DeviceWrites, const SLOT: usize> Mapping<'p, D, SLOT> {
         }
         let (first, len) = self.lines(offset, dst.len());
         self.pool.invalidate(self.offset + first, len);
+        let cache = self.pool.provider.cache();
         // SAFETY: checked to lie in the mapping.
-        unsafe { copy::copy_out(self.pool.at(self.offset).add(offset), dst) };
+        unsafe { copy::copy_out(self.pool.at(self.offset).add(offset), dst, cache) };
         self.pool.count(dst.len(), 0);
         Ok(())
     }

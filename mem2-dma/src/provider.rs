@@ -35,11 +35,12 @@ pub unsafe trait Translate {
     fn offset_of(&self, bus: BusAddr) -> Option<u32>;
 }
 
-/// Cache maintenance. Every operation is complete, barrier included, when it returns.
+/// Cache maintenance, and copies that make good use of the caches. Every operation is complete, barrier included, when it returns; a copy need not be
+/// visible to devices then.
 ///
 /// # Implementation safety
-/// After `clean` or `flush` devices see what the CPU wrote; after `invalidate` or `flush` the CPU sees what devices wrote. Nothing outside the range
-/// changes, as the CPU sees it.
+/// After `clean` or `flush` devices see what the CPU wrote; after `invalidate` or `flush` the CPU sees what devices wrote. `copy` writes the bytes of the
+/// source to the destination. Nothing outside the range changes, as the CPU sees it.
 ///
 /// # Safety
 /// See above: what a device wrote is read trusting these operations.
@@ -61,6 +62,17 @@ pub unsafe trait CacheOps: Sync {
     /// # Safety
     /// As `clean`.
     unsafe fn flush(&self, start: NonNull<u8>, len: usize);
+
+    /// Copies `len` bytes from `src` to `dst`, of which one lies in the pool's memory and the other anywhere. Both are cached if they can be.
+    ///
+    /// As it is here, it leaves the choice of a routine to the compiler.
+    ///
+    /// # Safety
+    /// As of [`core::ptr::copy_nonoverlapping`].
+    unsafe fn copy(&self, src: NonNull<u8>, dst: NonNull<u8>, len: usize) {
+        // SAFETY: the caller's promise.
+        unsafe { src.copy_to_nonoverlapping(dst, len) }
+    }
 }
 
 /// No maintenance: for machines whose devices see the caches, and for memory that the CPU does not cache.

@@ -358,11 +358,16 @@ impl Report {
             );
             for (number, volume) in stick.volumes.iter().enumerate() {
                 text += &format!(
-                    "volume {number}: {} {:?}, {} blocks from block {}\n\n",
+                    "volume {number}: {} {:?}, {} blocks from block {}{}\n\n",
                     volume.kind.name(),
                     volume.label.as_deref().unwrap_or_default(),
                     volume.blocks,
-                    volume.first_block
+                    volume.first_block,
+                    if volume.kind.is_read() {
+                        ""
+                    } else {
+                        ", not read"
+                    },
                 );
                 text += &files(&volume.files);
                 text.push('\n');

@@ -3,6 +3,7 @@
 
 pub mod guest;
 pub mod hostile;
+pub mod menu;
 pub mod native;
 pub mod sample;
 pub mod sticks;

@@ -85,6 +85,9 @@ pub fn nothing_is_left(outcome: &Outcome) {
         assert!(audit.transfers > 0, "{outcome}");
         assert_eq!(audit.outside_mem2, 0, "{outcome}");
     }
+    if let Some(audit) = &outcome.ios {
+        assert_eq!(audit.outside_mem2, 0, "{outcome}");
+    }
 }
 
 /// Messages of errors, with the path as far as there is one.

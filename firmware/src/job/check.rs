@@ -15,7 +15,7 @@ use crate::volume::{Entry, Fault, Stamp, Tools, Volume, VolumeError};
 
 /// The directory and the file in it that this program writes. What had the file's name before is
 /// replaced.
-const DIRECTORY: &str = "WIISTICK";
+pub const DIRECTORY: &str = "WIISTICK";
 const FILE: &str = "CHECK.BIN";
 
 /// Usual length of the file in bytes.
@@ -113,11 +113,11 @@ impl<S: Sink> Run<'_, S> {
     ) -> Stick {
         let Volume::Fat(fat) = volume;
         let report = &mut self.report;
-        let found = |fault, path: Option<&str>, what| match fault {
+        let mut found = |fault, path: Option<&str>, what: &'static str| match fault {
             Fault::Damage => report.error(path, None, &what),
             Fault::Blemish => info!("the volume is not as it should be: {}", what),
         };
-        let Err(error) = fat.check(disk, self.buffer, found).await else {
+        let Err(error) = fat.check(disk, self.buffer, &mut found).await else {
             return Stick::Alive;
         };
         self.report.error(None, error.block(), &error);

@@ -70,9 +70,9 @@ impl Task {
     }
 }
 
-/// The console's clock counts from the year 2000; one that says that it is before the console was
-/// made was never set.
-fn stamp(now: u64) -> Stamp {
+/// Returns what new entries get at a time of the console's clock, in microseconds. The clock counts from the year 2000; one
+/// that says that it is before the console was made was never set.
+pub fn stamp(now: u64) -> Stamp {
     const SECONDS_1970_TO_2000: i64 = 946_684_800;
     const SECONDS_2000_TO_2006: u64 = 189_388_800;
     match now / 1_000_000 {

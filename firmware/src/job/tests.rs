@@ -114,6 +114,27 @@ fn an_unknown_volume_is_reported_as_unknown_and_is_no_error() {
 }
 
 #[test]
+fn an_exfat_volume_is_named_and_left_alone() {
+    for area in [0, 100] {
+        let mut image = vec![0; 1 << 20];
+        let boot = area * 512;
+        image[boot + 3..boot + 11].copy_from_slice(b"EXFAT   ");
+        image[boot + 510..boot + 512].copy_from_slice(&[0x55, 0xAA]);
+        if area != 0 {
+            let entry = mbr_entry(0x07, area as u32, 1000);
+            write_table(&mut image, &[entry, [0; 16], [0; 16], [0; 16]]);
+        }
+        let mut stick = RamStick::new(512, image);
+        let outcome = run(&mut stick);
+        assert_eq!(outcome.errors(), []);
+        let [(kind, None, first, _)] = outcome.volumes()[..] else {
+            panic!("{:?}", outcome.volumes());
+        };
+        assert_eq!((kind, first), ("exfat", area as u64));
+    }
+}
+
+#[test]
 fn a_contiguous_file_of_100_000_bytes_costs_at_most_8_commands() {
     for format in [FAT16, FAT32] {
         let empty = commands(format, &[]);

@@ -419,7 +419,7 @@ fn damage(stick: &mut RamStick) -> Vec<String> {
         };
         let Volume::Fat(mut fat) = Volume::mount(&disk, area).await.unwrap().unwrap();
         let mut found = vec![];
-        fat.check(&disk, &mut vec![0; 64 * 1024], |fault, path, what| {
+        fat.check(&disk, &mut vec![0; 64 * 1024], &mut |fault, path, what| {
             if fault == Fault::Damage {
                 found.push(std::format!("{path:?}: {what}"));
             }

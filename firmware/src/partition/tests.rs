@@ -17,8 +17,9 @@ fn scan_stick(stick: &mut RamStick) -> (Scheme, Vec<(u64, u64)>, Vec<Problem>) {
     let disk = Disk::new(stick, &mut cache).unwrap();
     let mut areas = Areas::new();
     let mut problems = vec![];
-    let scheme =
-        embassy_futures::block_on(scan(&disk, &mut areas, |problem| problems.push(problem)));
+    let scheme = embassy_futures::block_on(scan(&disk, &mut areas, &mut |problem| {
+        problems.push(problem)
+    }));
     (
         scheme,
         areas.iter().map(|area| (area.first, area.blocks)).collect(),

@@ -115,6 +115,23 @@ pub enum Command {
     Quit(Exit),
 }
 
+impl Command {
+    /// Returns what is asked for, for the log.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::List { .. } => "list",
+            Self::Check(_) => "check",
+            Self::Measure(_) => "measure",
+            Self::Eject(_) => "eject",
+            Self::Probe => "probe",
+            Self::LastLog => "show the last log",
+            Self::Save { .. } => "save",
+            Self::Cancel => "stop",
+            Self::Quit(_) => "quit",
+        }
+    }
+}
+
 /// How the program ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
@@ -197,6 +214,8 @@ struct Tally {
     rate: u64,
     files: u64,
     errors: u32,
+    /// Volumes that are not read.
+    foreign: u32,
     current: Line,
 }
 
@@ -207,6 +226,7 @@ impl Tally {
         rate: 0,
         files: 0,
         errors: 0,
+        foreign: 0,
         current: Line::new(),
     };
 }
@@ -303,6 +323,11 @@ impl<'m> App<'m> {
         self.path.iter().map(|(place, _)| *place)
     }
 
+    /// Returns the way to sticks.
+    pub const fn access(&self) -> Access {
+        self.access
+    }
+
     /// Returns the text that is shown page by page.
     pub fn text(&self) -> &str {
         &self.memory.text
@@ -346,6 +371,9 @@ impl<'m> App<'m> {
         let items = self.home_items();
         let cursor = self.home_cursor.min(items.len() - 1);
         self.home_cursor = moved(cursor, items.len(), key);
+        if let (Key::Eject, HomeItem::Stick(stick)) = (key, items[cursor]) {
+            return Some(Command::Eject(stick));
+        }
         if key != Key::Confirm {
             return None;
         }
@@ -389,8 +417,14 @@ impl<'m> App<'m> {
             (Key::Eject, _) | (Key::Confirm, Some(StickItem::Eject)) => Some(Command::Eject(stick)),
             (Key::Confirm, Some(StickItem::Volume(volume))) => {
                 let kind = self.stick(stick)?.volumes.get(usize::from(volume))?.kind;
-                if kind == VolumeKind::Unknown {
-                    self.notice("This file system is not known.", Tone::Bad);
+                if !kind.is_read() {
+                    self.notice(
+                        match kind {
+                            VolumeKind::ExFat => "exFAT is not read; FAT32 is.",
+                            _ => "This file system is not known.",
+                        },
+                        Tone::Bad,
+                    );
                     return None;
                 }
                 self.path.clear();
@@ -629,6 +663,7 @@ impl<'m> App<'m> {
     pub fn event(&mut self, event: &Event<&str>) {
         self.changed = true;
         match event {
+            Event::Volume { kind, .. } => self.tally.foreign += u32::from(!kind.is_read()),
             Event::File { path, bytes, .. } => {
                 self.tally.files += 1;
                 self.tally.bytes += bytes;
@@ -676,10 +711,11 @@ impl<'m> App<'m> {
         let stick = self
             .stick(stick)
             .map(|stick| (stick.name.clone(), stick.bytes));
-        let verdict = match (stopped, tally.errors) {
-            (true, _) => "! Stopped.",
-            (false, 0) => "+ Everything was read.",
-            (false, _) => "! Not everything could be read.",
+        let verdict = match (stopped, tally.errors, tally.foreign) {
+            (true, ..) => "! Stopped.",
+            (false, 0, 0) => "+ Everything was read.",
+            (false, 0, _) => "! Not every volume was read.",
+            (false, ..) => "! Not everything could be read.",
         };
         self.show("Check", "CHECK.TXT", |text| {
             write!(
@@ -690,6 +726,13 @@ impl<'m> App<'m> {
             )?;
             if let Some((name, bytes)) = stick {
                 writeln!(text, "Stick: {}, {}", name.as_str(), Size(bytes))?;
+            }
+            if tally.foreign > 0 {
+                writeln!(
+                    text,
+                    "\n{} volumes are neither FAT12 nor FAT16 nor FAT32: they were left alone.",
+                    tally.foreign
+                )?;
             }
             if tally.errors > 0 {
                 writeln!(text, "\n# {} errors\n{errors}", tally.errors)?;

@@ -13,8 +13,10 @@ pub enum Face {
 static BODY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/body"));
 static TITLE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/title"));
 
-/// Bytes in front of the first glyph.
-const HEADER: usize = 2;
+/// Bytes in front of the first glyph's entry.
+const HEADER: usize = 4;
+/// Bytes of a glyph's entry.
+const ENTRY: usize = 4;
 
 impl Face {
     const fn packed(self) -> &'static [u8] {
@@ -46,21 +48,41 @@ impl Face {
             0xA0.. => code - 0xA0 + 96,
             _ => 0,
         };
-        let bytes = self.row_bytes() * self.height() as usize;
-        let at = |index: usize| {
-            let start = HEADER.checked_add(index.checked_mul(bytes)?)?;
-            self.packed().get(start..start.checked_add(bytes)?)
+        let nothing = Glyph {
+            top: 0,
+            rows: &[],
+            row_bytes: 1,
         };
-        Glyph {
-            rows: at(index).or_else(|| at(0)).unwrap_or(&[]),
+        self.at(index).or_else(|| self.at(0)).unwrap_or(nothing)
+    }
+
+    /// Returns how many glyphs there are.
+    const fn glyphs(self) -> usize {
+        u16::from_be_bytes([self.packed()[2], self.packed()[3]]) as usize
+    }
+
+    fn at(self, index: usize) -> Option<Glyph> {
+        let (entries, pixels) = self
+            .packed()
+            .get(HEADER..)?
+            .split_at_checked(self.glyphs() * ENTRY)?;
+        let (entries, _) = entries.as_chunks::<ENTRY>();
+        let &[top, rows, high, low] = entries.get(index)?;
+        let start = usize::from(u16::from_be_bytes([high, low]));
+        let bytes = usize::from(rows) * self.row_bytes();
+        Some(Glyph {
+            top: usize::from(top),
+            rows: pixels.get(start..)?.get(..bytes)?,
             row_bytes: self.row_bytes(),
-        }
+        })
     }
 }
 
 /// The picture of a letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Glyph {
+    /// Blank rows above those that are here.
+    top: usize,
     rows: &'static [u8],
     row_bytes: usize,
 }
@@ -75,7 +97,8 @@ impl Glyph {
             return 0;
         }
         let byte = y
-            .checked_mul(self.row_bytes)
+            .checked_sub(self.top)
+            .and_then(|row| row.checked_mul(self.row_bytes))
             .and_then(|row| self.rows.get(row + x / 4))
             .copied()
             .unwrap_or(0);
@@ -104,10 +127,12 @@ mod tests {
     fn every_face_holds_exactly_its_characters() {
         for (face, last) in FACES {
             let letters = (' '..='~').chain('\u{A0}'..=last).count();
-            let glyph = face.row_bytes() * face.height() as usize;
+            assert_eq!(face.glyphs(), letters + 1, "{face:?}");
+            let rows = |index| face.at(index).unwrap().rows.len();
+            let pixels: usize = (0..=letters).map(rows).sum();
             assert_eq!(
                 face.packed().len(),
-                HEADER + (letters + 1) * glyph,
+                HEADER + (letters + 1) * ENTRY + pixels,
                 "{face:?}"
             );
         }

@@ -25,6 +25,38 @@ pub enum Key {
     Power,
 }
 
+/// A button of which only a level is seen.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Level {
+    rest: Option<bool>,
+    last: Option<bool>,
+}
+
+impl Level {
+    /// Makes a button that nobody knows: it rests at the level of the first look.
+    pub const fn unknown() -> Self {
+        Self {
+            rest: None,
+            last: None,
+        }
+    }
+
+    /// Makes a button whose level is this while it is not pressed.
+    pub const fn resting(level: bool) -> Self {
+        Self {
+            rest: Some(level),
+            last: None,
+        }
+    }
+
+    /// Looks at the level, and says whether the button went down since the last look. One that was down from the start must come
+    /// up first.
+    pub fn went_down(&mut self, level: bool) -> bool {
+        let rest = *self.rest.get_or_insert(level);
+        self.last.replace(level) == Some(rest) && level != rest
+    }
+}
+
 /// Time until a held key repeats, and between repetitions, in microseconds.
 const DELAY: u64 = 400_000;
 const INTERVAL: u64 = 80_000;
@@ -96,5 +128,17 @@ mod tests {
         keyboard.press(Some(Key::Down), 0);
         assert_eq!(keyboard.press(Some(Key::Up), 1), Some(Key::Up));
         assert_eq!(keyboard.press(Some(Key::Back), 2), Some(Key::Back));
+    }
+
+    #[test]
+    fn a_level_is_a_press_when_it_leaves_its_rest() {
+        let levels = [false, true, true, false, true];
+        let presses = |mut button: Level| levels.map(|level| button.went_down(level));
+        // Down from the start: up, and down again.
+        assert_eq!(
+            presses(Level::resting(true)),
+            [false, false, false, true, false]
+        );
+        assert_eq!(presses(Level::unknown()), [false, true, false, false, true]);
     }
 }

@@ -6,22 +6,22 @@ use core::pin::pin;
 use embassy_futures::block_on;
 use embedded_hal::digital::{OutputPin, PinState};
 use hollywood_pac::gpio::{Output, Pin};
-use hollywood_pac::peripherals::{GpioB, Pi};
+use hollywood_pac::peripherals::{GpioArm, GpioB, Pi};
 use mem2_dma::Mem2;
 use static_cell::ConstStaticCell;
 
 use super::controllers::Controllers;
-use super::stm::{self, Button, Buttons};
 use super::television::Television;
 use super::usb::{self, Usb, UsbError};
-use super::{bays, dma, ipc, time};
+use super::{bays, dma, hardware, ipc, last_log, time};
 use crate::arguments::{Arguments, MAP_READY};
 use crate::attended::{self, Buffers, Console};
+use crate::ios::stm::{self, Button};
 use crate::job::Task;
 use crate::session;
 use crate::ui::access::Access;
 use crate::ui::app::{App, DOCUMENT_BYTES, Exit, Memory};
-use crate::ui::keys::Key;
+use crate::ui::keys::{Key, Level};
 use crate::ui::screen::Screen;
 use crate::video::Mode;
 
@@ -51,7 +51,10 @@ pub fn run(arguments: Arguments<'static>) -> Exit {
     // SAFETY: this function runs once, and only a machine with its own map has a Hollywood.
     let mut machine = unsafe { Machine::start(has_hollywood, mode) };
     let text = TEXT.take();
-    let app = |access| App::new(env!("CARGO_PKG_VERSION"), access, false, MEMORY.take());
+    let app = |access| {
+        let has_last = !last_log::last().is_empty();
+        App::new(env!("CARGO_PKG_VERSION"), access, has_last, MEMORY.take())
+    };
     let usb = dma::pool()
         .map_err(UsbError::Memory)
         .and_then(|pool| Usb::start(pool, Mem2::CONSTRAINTS, ipc::ios));
@@ -63,11 +66,13 @@ pub fn run(arguments: Arguments<'static>) -> Exit {
             machine.stop();
             if let Err(error) = usb.stop() {
                 defmt::warn!("{}", defmt::Display2Format(&error));
+                last_log::line(format_args!("! {error}"));
             }
             exit
         }
         Err(error) => {
             defmt::warn!("no way to sticks: {}", defmt::Display2Format(&error));
+            last_log::line(format_args!("! no way to sticks: {error}"));
             let mut app = app(Access::None(error.obstacle()));
             let exit = attend_alone(&mut app, &mut machine, text);
             machine.stop();
@@ -126,14 +131,17 @@ struct Machine {
     hollywood: Option<Hollywood>,
 }
 
+type Buttons = stm::Buttons<'static, 'static, ipc::Hollywood>;
+
 /// What only a console has, and Dolphin.
 struct Hollywood {
     controllers: Controllers,
     buttons: Option<Buttons>,
     light: Pin<'static, 5, Output>,
     interface: Pi,
-    /// The reset button was not down at the last look.
-    reset_was_up: bool,
+    reset: Level,
+    /// The eject button, where its pin may be looked at: it is the other processor's.
+    eject: Option<(GpioArm, Level)>,
 }
 
 impl Machine {
@@ -149,14 +157,18 @@ impl Machine {
             if buttons.is_none() {
                 defmt::warn!("IOS does not tell of the power button");
             }
-            // SAFETY: as above.
+            // Dolphin has the pin too, but no button.
+            let open = hardware::obstacle().is_none();
+            // SAFETY: as above. The other processor's pins are only read.
             unsafe {
                 Hollywood {
                     controllers: Controllers::start(),
                     buttons,
                     light: GpioB::steal().split().slot_led.into_output(PinState::Low),
                     interface: Pi::steal(),
-                    reset_was_up: false,
+                    reset: Level::resting(true),
+                    // Nobody has published what it reads as.
+                    eject: open.then(|| (GpioArm::steal(), Level::unknown())),
                 }
             }
         });
@@ -179,12 +191,15 @@ impl Machine {
 }
 
 impl Hollywood {
-    /// The reset button's state needs no IOS: it is looked at as well.
-    fn reset_pressed(&mut self) -> bool {
+    /// The reset and eject buttons, whose levels need no IOS: they are looked at as well.
+    fn button(&mut self) -> Option<Key> {
         let up = self.interface.intsr.read().reset_switch_state();
-        let pressed = self.reset_was_up && !up;
-        self.reset_was_up = up;
-        pressed
+        if self.reset.went_down(up) {
+            return Some(Key::Reset);
+        }
+        let (pins, level) = self.eject.as_mut()?;
+        let eject = pins.bank.input.read().eject_button();
+        level.went_down(eject).then_some(Key::Eject)
     }
 }
 
@@ -195,10 +210,9 @@ impl Console for Machine {
         match button {
             Some(Button::Power) => return Some(Key::Power),
             Some(Button::Reset) => return Some(Key::Reset),
-            None if hollywood.reset_pressed() => return Some(Key::Reset),
             None => {}
         }
-        hollywood.controllers.key()
+        hollywood.button().or_else(|| hollywood.controllers.key())
     }
 
     fn show(&mut self, screen: &Screen) {
@@ -211,14 +225,14 @@ impl Console for Machine {
         }
     }
 
-    fn probe(&mut self, text: &mut dyn Write) {
+    fn probe(&mut self, access: Access, device: Option<u8>, text: &mut dyn Write) {
         // A text that is full is cut.
-        let _ = text.write_str("Nothing yet.");
+        let _ = super::probe::write(text, access, device);
     }
 
     fn last_log(&mut self, text: &mut dyn Write) {
         // As above.
-        let _ = text.write_str("Nothing yet.");
+        let _ = crate::last_log::show(last_log::last(), text);
     }
 
     fn clock(&self) -> fn() -> u64 {

@@ -229,6 +229,7 @@ extern "C" fn start() -> ! {
         super::time::set_frequency(frequency);
     }
     let arguments = arguments();
+    super::last_log::start();
     super::logger::start(!arguments.has(arguments::MAP_READY));
     super::exit(wiistick_main(arguments))
 }

@@ -1,29 +1,14 @@
-//! `memcpy` for this processor, which loads and stores words at any address: the compiler calls it for every value of more than
-//! 16 bytes that moves, and the one of its own runtime looks at alignments first.
+//! `memcpy` for this processor: the compiler calls it for every value of more than 16 bytes that moves, and the one of its own
+//! runtime looks at alignments first.
+//!
+//! It works anywhere: past the caches, where `dcbz` would be an exception, and in exception handlers, where floating point would
+//! be one. Bulk data in cached memory have a better one in [`hollywood_pac::copy`].
 
-use core::arch::global_asm;
-
-// r3 is returned as it is.
-global_asm!(
-    ".globl memcpy",
-    ".type memcpy, @function",
-    "memcpy:",
-    "srwi. 7, 5, 2",
-    "addi 6, 3, -4",
-    "addi 4, 4, -4",
-    "beq 3f",
-    "mtctr 7",
-    "2: lwzu 7, 4(4)",
-    "stwu 7, 4(6)",
-    "bdnz 2b",
-    "3: andi. 5, 5, 3",
-    "beqlr",
-    "mtctr 5",
-    "addi 6, 6, 3",
-    "addi 4, 4, 3",
-    "4: lbzu 7, 1(4)",
-    "stbu 7, 1(6)",
-    "bdnz 4b",
-    "blr",
-    ".size memcpy, . - memcpy",
-);
+/// # Safety
+/// As of the function of this name in C.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn memcpy(dst: *mut u8, src: *const u8, bytes: usize) -> *mut u8 {
+    // SAFETY: the caller's promise. It is assembly, in which the compiler finds no `memcpy` to call.
+    unsafe { hollywood_pac::copy::by_words(src, dst, bytes) };
+    dst
+}

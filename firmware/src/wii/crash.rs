@@ -2,7 +2,7 @@
 
 use super::boot::STACK_BOTTOM;
 use super::exception::{self, Frame};
-use super::{backtrace, logger};
+use super::{backtrace, last_log, logger};
 use crate::report::{Crash, Event};
 use core::fmt::Write;
 use core::panic::PanicInfo;
@@ -94,6 +94,18 @@ fn end(crash: &Crash<&str>) -> ! {
         defmt::error!("GPRs {:#x}", crash.gpr);
     }
     defmt::error!("back-trace {:#x}", crash.backtrace.as_slice());
+    last_log::line(format_args!(
+        "! {} at {:#010x}, DAR {:#010x}, DSISR {:#010x}, LR {:#010x} {}",
+        crash.name,
+        crash.srr0,
+        crash.dar,
+        crash.dsisr,
+        crash.lr,
+        crash.message.unwrap_or_default()
+    ));
+    for address in &crash.backtrace {
+        last_log::line(format_args!("! called from {address:#010x}"));
+    }
     super::emit(&Event::Crash(crash.clone()));
     super::exit(super::EXIT_CRASH)
 }

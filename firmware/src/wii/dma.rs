@@ -6,6 +6,7 @@ use hollywood_pac::lowmem::LowMemory;
 use mem2_dma::{Mem2, Pool, Storage};
 use static_cell::StaticCell;
 
+use super::ram::RESERVED;
 use crate::log_ring;
 
 /// Bytes of the pool: room for the descriptors and some windows of data.
@@ -26,6 +27,8 @@ const SAFE_MEM2_END: u32 = 0x933E_0000;
 pub fn pool_range() -> Result<CachedRange, mem2_dma::Error> {
     let log_end =
         0x8000_0000 + log_ring::PHYSICAL_ADDRESS + log_ring::HEADER_BYTES + log_ring::CAPACITY;
+    let [reserved, reserved_end] =
+        [RESERVED.start, RESERVED.end].map(|address| 0x8000_0000 + address);
     let (low, end) = match LowMemory::get().mem2_arena() {
         Ok(arena) => {
             let low = arena.start().get();
@@ -35,6 +38,7 @@ pub fn pool_range() -> Result<CachedRange, mem2_dma::Error> {
     };
     end.checked_sub(POOL_BYTES)
         .filter(|&start| start >= low)
+        .filter(|&start| start >= reserved_end || end <= reserved)
         .and_then(|start| CachedRange::new(start, end))
         .ok_or(mem2_dma::Error::NoRoom {
             memory: end.saturating_sub(low) as usize,

@@ -3,17 +3,17 @@
 //! A frame is written in a critical section, so interrupts never see a half-written one. Faults do:
 //! a crash report first [`seize`]s the logger, which ends the broken frame and starts afresh.
 
+use super::ram::Uncached;
 use super::time;
 use crate::log_ring::{self, Words, Writer};
 use core::cell::UnsafeCell;
-use hollywood_pac::cache;
 use hollywood_pac::cpu;
 use hollywood_pac::exi::{Bus, Channel};
 use hollywood_pac::gecko::Gecko;
 
 struct State {
     encoder: defmt::Encoder,
-    ring: Option<Writer<UncachedMem2>>,
+    ring: Option<Writer<Ring>>,
     gecko: Option<GeckoSink>,
     restore: critical_section::RestoreState,
     /// Messages being written: more than one when one is logged from inside another's formatting.
@@ -43,35 +43,30 @@ static STATE: Shared = Shared(UnsafeCell::new(State {
     started_us: 0,
 }));
 
-/// The log ring's memory through the uncached view of MEM2.
-struct UncachedMem2 {
+/// The log ring's memory.
+struct Ring {
+    memory: Uncached,
     deadline: u64,
 }
 
 /// How long a full ring waits for a reader that does not read, in microseconds.
 const PATIENCE_US: u64 = 500_000;
 
-impl UncachedMem2 {
-    fn word(offset: u32) -> *mut u32 {
-        (0xC000_0000 + log_ring::PHYSICAL_ADDRESS + offset) as *mut u32
-    }
-}
-
-impl Words for UncachedMem2 {
+impl Words for Ring {
     fn load(&self, offset: u32) -> u32 {
-        // SAFETY: the ring's memory is reserved for it (`log_ring::PHYSICAL_ADDRESS`) and mapped.
-        unsafe { Self::word(offset).read_volatile() }
+        self.memory.load(offset)
     }
 
     fn store(&mut self, offset: u32, word: u32) {
-        // SAFETY: as above; 32 bits wide, as uncached stores must be.
-        unsafe { Self::word(offset).write_volatile(word) }
+        self.memory.store(offset, word);
     }
 
     fn barrier(&mut self) {
-        cpu::sync();
+        self.memory.barrier();
     }
+}
 
+impl log_ring::Shared for Ring {
     fn keep_waiting(&mut self, first: bool) -> bool {
         if first {
             self.deadline = time::now_us() + PATIENCE_US;
@@ -140,17 +135,18 @@ impl GeckoSink {
 
 /// Makes the ring, and finds a USB Gecko if the machine has EXI; before this, messages are dropped.
 pub(super) fn start(has_exi: bool) {
-    let cached = (0x8000_0000 + log_ring::PHYSICAL_ADDRESS) as *const u8;
-    // Lines that the loader left modified would be written back over the ring some day.
-    // SAFETY: MEM2 is mapped.
-    unsafe {
-        cache::flush_range(
-            cached,
-            (log_ring::HEADER_BYTES + log_ring::CAPACITY) as usize,
-        );
-    }
+    // SAFETY: the ring's memory is reserved for it, and this runs once.
+    let memory = unsafe {
+        Uncached::new(
+            log_ring::PHYSICAL_ADDRESS,
+            log_ring::HEADER_BYTES + log_ring::CAPACITY,
+        )
+    };
     let ring = Writer::new(
-        UncachedMem2 { deadline: 0 },
+        Ring {
+            memory,
+            deadline: 0,
+        },
         log_ring::CAPACITY,
         cpu::time_base() as u32,
     );

@@ -6,6 +6,7 @@ pub mod boot;
 pub mod dma;
 pub mod exception;
 pub mod ipc;
+pub mod last_log;
 pub mod time;
 pub mod usb;
 
@@ -16,7 +17,8 @@ mod copy;
 mod crash;
 mod hardware;
 mod logger;
-mod stm;
+mod probe;
+mod ram;
 mod takeover;
 mod television;
 
@@ -33,6 +35,7 @@ const RELOAD_STUB: u32 = 0x8000_1800;
 
 /// Ends the run: leaves the exit status in the log ring and in r3, and jumps to the reload stub.
 pub fn exit(status: u8) -> ! {
+    last_log::line(format_args!("{}{status}", crate::last_log::END));
     logger::end(status);
     // SAFETY: interrupts go off, then control leaves for good; the stub expects nothing else.
     unsafe {
@@ -76,5 +79,18 @@ pub fn emit(event: &Event<&str>) {
         // except a crash, after which the first use never goes on.
         let buffer = unsafe { &mut *RECORD.0.get() };
         LogSink::new(buffer).event(event);
+        // Files and volumes would push out what matters.
+        let matters = matches!(
+            event,
+            Event::Started { .. }
+                | Event::Controller { .. }
+                | Event::Stick { .. }
+                | Event::StickDone { .. }
+                | Event::Error { .. }
+                | Event::Done { .. }
+        );
+        if matters && let Ok(json) = event.to_json(buffer) {
+            last_log::line(format_args!("{json}"));
+        }
     });
 }

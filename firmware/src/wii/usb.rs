@@ -16,7 +16,7 @@ use static_cell::StaticCell;
 
 use super::ipc::{self, Ios};
 use super::takeover::Claim;
-use super::{bays, dma, emit, hardware};
+use super::{bays, dma, emit, hardware, last_log, probe};
 use crate::either::Either;
 use crate::ios::ven::{self, VenError, message};
 use crate::job::Task;
@@ -183,6 +183,7 @@ impl Usb {
         let number = number.ok_or(UsbError::NoWay(obstacle))?;
         let text = defmt::Display2Format(&obstacle);
         defmt::info!("sticks are reached through IOS (/dev/usb/ven): {}", text);
+        last_log::line(format_args!("sticks are reached through IOS: {obstacle}"));
         let ios = ios().map_err(UsbError::Memory)?;
         let host = start_ios(ios).map_err(|error| {
             report_ios(ios);
@@ -225,6 +226,7 @@ impl Usb {
                 unsafe { core::ptr::drop_in_place(host) };
                 if let Some(claim) = claim {
                     claim.give_back();
+                    probe::reaction();
                 }
                 stopped.unwrap_or(Ok(())).map_err(UsbError::Start)
             }

@@ -11,7 +11,7 @@ use super::offset::contiguous;
 use super::{CacheOps, Coherently, Provider, Stores, Translate};
 use crate::{BusAddr, Constraints, Error, Extent};
 
-// SAFETY: the cache operations of the CPU at hand; each ends with a barrier.
+// SAFETY: the operations of the CPU at hand; those on its caches end with a barrier.
 unsafe impl CacheOps for Broadway {
     unsafe fn clean(&self, start: NonNull<u8>, len: usize) {
         // SAFETY: the caller's promise.
@@ -26,6 +26,11 @@ unsafe impl CacheOps for Broadway {
     unsafe fn flush(&self, start: NonNull<u8>, len: usize) {
         // SAFETY: the caller's promise.
         unsafe { CacheControl::flush(self, start.as_ptr(), len) }
+    }
+
+    unsafe fn copy(&self, src: NonNull<u8>, dst: NonNull<u8>, len: usize) {
+        // SAFETY: the caller's promise.
+        unsafe { hollywood_pac::copy::copy(src.as_ptr(), dst.as_ptr(), len) }
     }
 }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result};
 
 use super::figure::Figure;
-use super::guest::{self, Guest, Samples};
+use super::guest::{self, Guest, Samples, only};
 use super::plot::{self, Bars, Labels, Line};
 use super::{Bench, Family};
 
@@ -319,13 +319,6 @@ fn of(plain: &BTreeMap<String, f64>, name: &str) -> Result<f64> {
         .get(name)
         .copied()
         .with_context(|| format!("the program printed no {name}"))
-}
-
-fn only(samples: &Samples, name: &str) -> Result<f64> {
-    match samples.get(name).map(Vec::as_slice) {
-        Some([count]) => Ok(*count as f64),
-        _ => anyhow::bail!("not one sample of {name}"),
-    }
 }
 
 #[cfg(test)]

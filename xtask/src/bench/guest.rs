@@ -21,6 +21,17 @@ pub const NEEDS: [Need; 3] = [Need::Compiler, Need::PowerPcLinux, Need::QemuUser
 /// The instructions of all samples of a name, in order.
 pub type Samples = BTreeMap<String, Vec<u64>>;
 
+/// Returns the instructions of the only sample of a name.
+///
+/// # Errors
+/// There is none, or another.
+pub fn only(samples: &Samples, name: &str) -> Result<f64> {
+    match samples.get(name).map(Vec::as_slice) {
+        Some([count]) => Ok(*count as f64),
+        _ => bail!("not one sample of {name}"),
+    }
+}
+
 const TARGET: &str = "powerpc-unknown-linux-gnu";
 
 /// A program of the package `benches`, ready to run.

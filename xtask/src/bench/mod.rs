@@ -8,11 +8,13 @@
 //! family's own business.
 
 mod bounce;
+mod copy;
 mod ehci;
 mod emulated;
 mod figure;
 mod guest;
 mod image;
+mod job;
 mod plot;
 mod scsi;
 
@@ -39,7 +41,14 @@ struct Family {
 }
 
 /// Measured, and listed, in this order.
-const FAMILIES: [Family; 4] = [bounce::FAMILY, ehci::FAMILY, scsi::FAMILY, image::FAMILY];
+const FAMILIES: [Family; 6] = [
+    bounce::FAMILY,
+    copy::FAMILY,
+    ehci::FAMILY,
+    scsi::FAMILY,
+    job::FAMILY,
+    image::FAMILY,
+];
 
 /// A run of the benchmarks.
 struct Bench<'a> {

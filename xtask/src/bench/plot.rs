@@ -1,4 +1,4 @@
-//! Plots as SVG files: lines and bars, with units, names and a legend.
+//! Plots as SVG files: lines, bars and heat maps, with units, names and a legend.
 
 use std::path::Path;
 
@@ -114,6 +114,74 @@ pub fn bars(path: &Path, labels: &Labels, groups: &[&str], bars: &[Bars]) -> Res
             .map_err(problem)?;
     }
     finish(&area, &mut chart)
+}
+
+/// Draws a field of colours, a value for each row and column, with the scale beside it.
+pub fn heat_map(path: &Path, labels: &Labels, rows: &[Vec<f64>]) -> Result<()> {
+    /// Steps of the scale.
+    const STEPS: usize = 64;
+    let values = || rows.iter().flatten().copied();
+    let least = values().fold(f64::INFINITY, f64::min).floor();
+    let most = values().fold(f64::NEG_INFINITY, f64::max).ceil();
+    // From light to dark, so that it can be read without colours.
+    let colour = |value: f64| {
+        let share = (value - least) / (most - least).max(f64::MIN_POSITIVE);
+        let mix = |light: f64, dark: f64| (light + (dark - light) * share) as u8;
+        RGBColor(mix(255.0, 0.0), mix(237.0, 66.0), mix(160.0, 120.0)).filled()
+    };
+    let whole = open(path)?;
+    let (field, scale) = whole.split_horizontally(SIZE.0 - 150);
+    let columns = rows.first().map_or(0, Vec::len);
+    let mut chart = builder(&field, labels)
+        .build_cartesian_2d(0.0..columns as f64, 0.0..rows.len() as f64)
+        .map_err(problem)?;
+    chart
+        .configure_mesh()
+        .disable_mesh()
+        .axis_desc_style((FONT, 15))
+        .x_label_formatter(&|&value| number(value))
+        .y_label_formatter(&|&value| number(value))
+        .x_desc(labels.x)
+        .y_desc(labels.y)
+        .draw()
+        .map_err(problem)?;
+    let cell = |x: usize, y: usize, value: f64| {
+        let (left, bottom) = (x as f64, y as f64);
+        Rectangle::new([(left, bottom), (left + 1.0, bottom + 1.0)], colour(value))
+    };
+    for (y, row) in rows.iter().enumerate() {
+        let cells = row.iter().enumerate();
+        chart
+            .draw_series(cells.map(|(x, &value)| cell(x, y, value)))
+            .map_err(problem)?;
+    }
+    let step = (most - least) / STEPS as f64;
+    let mut chart = ChartBuilder::on(&scale)
+        .margin(14)
+        .margin_top(48)
+        .margin_right(60)
+        .x_label_area_size(46)
+        .y_label_area_size(40)
+        .build_cartesian_2d(0.0..1.0, least..most)
+        .map_err(problem)?;
+    chart
+        .configure_mesh()
+        .disable_mesh()
+        .x_labels(0)
+        .label_style((FONT, 13))
+        .y_label_formatter(&|&value| number(value))
+        .draw()
+        .map_err(problem)?;
+    let steps = (0..STEPS).map(|index| least + step * index as f64);
+    chart
+        .draw_series(steps.map(|bottom| {
+            Rectangle::new(
+                [(0.0, bottom), (1.0, bottom + step)],
+                colour(bottom + step / 2.0),
+            )
+        }))
+        .map_err(problem)?;
+    whole.present().map_err(problem)
 }
 
 fn draw_lines<X, Y>(path: &Path, labels: &Labels, lines: &[Line], x: X, y: Y) -> Result<()>

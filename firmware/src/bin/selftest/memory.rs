@@ -3,7 +3,7 @@
 use super::suite::{Needs, Test};
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use hollywood_pac::cache;
+use hollywood_pac::{cache, copy, cpu};
 use wiistick::arguments::Arguments;
 
 pub const TESTS: &[Test] = &[
@@ -14,6 +14,7 @@ pub const TESTS: &[Test] = &[
     ("data-is-right", Needs::Nothing, data_is_right),
     ("stack-is-mapped-in-full", Needs::Nothing, stack_is_mapped),
     ("copies-are-exact", Needs::Nothing, copies_are_exact),
+    ("bulk-copies-are-exact", Needs::Nothing, bulk_copies),
     (
         "cached-store-waits-for-a-clean",
         Needs::Hollywood,
@@ -167,6 +168,67 @@ fn copies_are_exact(_: Arguments<'static>) -> Result<(), &'static str> {
             };
             if !to.iter().enumerate().all(right) {
                 return Err("a copy is wrong, or too long");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What drivers copy with, from MEM2 to MEM1 and back, with floating point and without, and past the caches.
+fn bulk_copies(_: Arguments<'static>) -> Result<(), &'static str> {
+    const BYTES: usize = 320;
+    #[repr(C, align(32))]
+    struct Memory(UnsafeCell<[u8; BYTES]>);
+    // SAFETY: a test runs alone.
+    unsafe impl Sync for Memory {}
+    static MEM1: Memory = Memory(UnsafeCell::new([0; BYTES]));
+
+    // SAFETY: as above; MEM2 is above the log ring, and nobody uses it in this program.
+    let (mem1, mem2) = unsafe { (&mut *MEM1.0.get(), &mut *(MEM2_LINE as *mut [u8; BYTES])) };
+    for (salt, float) in [(7, true), (11, false)] {
+        let before = cpu::msr();
+        let mut state = before;
+        state.set_fp(float);
+        // SAFETY: nothing below computes with floats, least of all with the unit off.
+        unsafe { cpu::set_msr(state) };
+        let copied = copy_everywhere(mem2, mem1, salt).and(copy_everywhere(mem1, mem2, salt + 1));
+        // SAFETY: as it was.
+        unsafe { cpu::set_msr(before) };
+        copied?;
+    }
+
+    let uncached = (MEM2_LINE | 0x4000_0000) as *mut u8;
+    cache::flush(mem2);
+    // SAFETY: whole words of the same memory, whose lines are not in the cache.
+    unsafe {
+        copy::copy(mem1.as_ptr(), uncached, BYTES);
+        if core::slice::from_raw_parts(uncached, BYTES) != mem1 {
+            return Err("a copy past the caches is wrong");
+        }
+    }
+    Ok(())
+}
+
+/// Copies some lengths from and to every place in a line, and looks at every byte.
+fn copy_everywhere(from: &mut [u8], to: &mut [u8], salt: u8) -> Result<(), &'static str> {
+    for (byte, value) in from.iter_mut().zip(0_u8..) {
+        *byte = value.wrapping_mul(salt) | 1;
+    }
+    for (start, end) in (0..32 * 32).map(|place| (place % 32, 64 + place / 32)) {
+        for bytes in [0, 5, 31, 32, 100, 200] {
+            to.fill(0);
+            let (source, target) = (from.get(start..start + bytes), to.get_mut(end..end + bytes));
+            let (Some(source), Some(target)) = (source, target) else {
+                return Err("a slice is too short");
+            };
+            // SAFETY: two slices of one length.
+            unsafe { copy::copy(source.as_ptr(), target.as_mut_ptr(), bytes) };
+            if source != target {
+                return Err("a copy is wrong");
+            }
+            target.fill(0);
+            if to.iter().any(|&byte| byte != 0) {
+                return Err("a copy is too long");
             }
         }
     }

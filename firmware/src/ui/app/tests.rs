@@ -314,6 +314,25 @@ fn a_check_shows_how_far_it_is_and_ends_with_a_verdict() {
 }
 
 #[test]
+fn a_check_of_a_stick_with_a_foreign_volume_does_not_end_with_praise() {
+    let mut app = app();
+    press(&mut app, "adda");
+    for kind in [VolumeKind::Fat32, VolumeKind::ExFat] {
+        app.event(&Event::Volume {
+            stick: 7,
+            volume: 0,
+            kind,
+            label: None,
+            first_block: 0,
+            blocks: 100,
+        });
+    }
+    app.finished(false);
+    assert_eq!(rows(&app)[0], "Not every volume was read.");
+    assert!(rows(&app)[5].starts_with("1 volumes are neither FAT12"));
+}
+
+#[test]
 fn errors_of_a_check_are_listed_and_counted() {
     let mut app = app();
     press(&mut app, "adda");
@@ -389,6 +408,16 @@ fn power_and_reset_count_on_every_page() {
         assert_eq!(app.key(Key::Power), Some(Command::Quit(Exit::PowerOff)));
         assert_eq!(app.key(Key::Reset), Some(Command::Quit(Exit::Loader)));
     }
+}
+
+#[test]
+fn the_eject_button_ejects_the_stick_that_the_cursor_is_on() {
+    let mut app = app();
+    assert_eq!(app.key(Key::Eject), Some(Command::Eject(7)));
+    press(&mut app, "a");
+    assert_eq!(app.key(Key::Eject), Some(Command::Eject(7)));
+    press(&mut app, "bd");
+    assert_eq!(app.key(Key::Eject), None);
 }
 
 #[test]

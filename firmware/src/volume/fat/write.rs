@@ -97,7 +97,7 @@ impl Fat {
         &mut self,
         disk: &Disk<'_, D>,
         scratch: &mut [u8],
-        mut found: impl FnMut(Fault, Option<&str>, &'static str),
+        found: &mut dyn FnMut(Fault, Option<&str>, &'static str),
     ) -> Result<(), VolumeError> {
         // Only a directory within another names itself first.
         let mut root = self.root();
@@ -283,7 +283,7 @@ impl Fat {
         name: &str,
         length: u32,
         tools: &mut Tools<'_>,
-        contents: &mut impl FnMut(u64, &mut [u8]),
+        contents: &mut dyn FnMut(u64, &mut [u8]),
     ) -> Result<(), VolumeError> {
         if let Some(found) = self.find(disk, directory, name, tools.name).await? {
             if found.entry.is_dir() {
@@ -423,7 +423,7 @@ impl Fat {
         start: u32,
         length: u64,
         buffer: &mut [u8],
-        contents: &mut impl FnMut(u64, &mut [u8]),
+        contents: &mut dyn FnMut(u64, &mut [u8]),
     ) -> Result<u32, VolumeError> {
         let count = u32::try_from(length.div_ceil(self.cluster_size())).map_err(|_| NO_ROOM)?;
         self.fill_clusters(disk, start, length, buffer, contents)
@@ -514,7 +514,7 @@ impl Fat {
         start: u32,
         length: u64,
         buffer: &mut [u8],
-        contents: &mut impl FnMut(u64, &mut [u8]),
+        contents: &mut dyn FnMut(u64, &mut [u8]),
     ) -> Result<(), VolumeError> {
         let (cluster_size, end) = (self.cluster_size(), self.geometry().max_cluster() + 1);
         let base = self.area.first * u64::from(disk.block_size());

@@ -1,17 +1,19 @@
-//! What a sequential read costs: counted by the host between two marks, without what is spent waiting.
+//! What a sequential read or write costs: counted by the host between two marks around each command, without what is spent waiting.
 
 use super::storage::{BLOCK, Data, INTERRUPT, Stick, TRANSFERS};
 use super::{Controller, mem2, with_stick};
-use core::cell::UnsafeCell;
 use core::sync::atomic::Ordering;
 use ehci::memory::{Buffer, Dma};
 use mem2_dma::{Mem2, Pool};
+use static_cell::StaticCell;
 use wiistick::arguments::Arguments;
 
 /// Most bytes of a command: what fills whole transfer descriptors and leaves room in the pool.
 const MOST: usize = 32 * 20_480;
 /// Bytes that are counted at most; the last command is a whole one.
 const TOTAL: usize = 16 << 20;
+/// Commands that are counted at most.
+const COMMANDS: usize = 128;
 
 /// Bytes of a command, by the argument `command=BYTES`.
 fn command_bytes(arguments: Arguments<'static>) -> Result<usize, &'static str> {
@@ -41,7 +43,7 @@ extern "C" fn wiistick_count_end() {
     unsafe { core::arch::asm!("nop", "nop", options(nomem, nostack)) }
 }
 
-/// Into a buffer that lies in MEM2, the same one each time.
+/// Reads into a buffer that lies in MEM2, the same one each time.
 pub fn direct(arguments: Arguments<'static>) -> Result<(), &'static str> {
     let (pool, command) = (mem2()?, command_bytes(arguments)?);
     let count = (command / BLOCK) as u16;
@@ -53,7 +55,7 @@ pub fn direct(arguments: Arguments<'static>) -> Result<(), &'static str> {
             controller,
             stick,
             pool,
-            (command, 0),
+            (command, 0, Stick::read_transfers(command)),
             |controller, stick, block| {
                 let whole = buffer.take().ok_or("no buffer")?;
                 let lent = whole.lend_from_device(room).map_err(|_| "not lent")?;
@@ -65,25 +67,73 @@ pub fn direct(arguments: Arguments<'static>) -> Result<(), &'static str> {
     })
 }
 
-/// Into a caller's slice in MEM1.
-pub fn bounced(arguments: Arguments<'static>) -> Result<(), &'static str> {
-    #[repr(align(32))]
-    struct Slice(UnsafeCell<[u8; MOST]>);
-    // SAFETY: used by this function alone, which runs once.
-    unsafe impl Sync for Slice {}
-    static SLICE: Slice = Slice(UnsafeCell::new([0; MOST]));
-
+/// Writes from such a buffer.
+pub fn sent_direct(arguments: Arguments<'static>) -> Result<(), &'static str> {
     let (pool, command) = (mem2()?, command_bytes(arguments)?);
-    // SAFETY: as above.
-    let slice = unsafe { &mut *SLICE.0.get() };
-    let slice = slice.get_mut(..command).ok_or("a short slice")?;
+    with_stick(pool, Mem2::CONSTRAINTS, |controller, stick| {
+        let buffer = controller.dma().paged_device().allocate(command);
+        let mut buffer = Some(buffer.map_err(|_| "no buffer")?);
+        measure(
+            controller,
+            stick,
+            pool,
+            (command, 0, 3),
+            |controller, stick, block| {
+                let mut whole = buffer.take().ok_or("no buffer")?;
+                // As if the CPU had filled it: its lines are to be cleaned.
+                let _ = whole.first_mut();
+                let lent = whole.lend_to_device(command).map_err(|_| "not lent")?;
+                buffer = stick.write(controller, block, Data::from(lent))?.reclaim();
+                Ok(())
+            },
+        )
+    })
+}
+
+/// A caller's slice in MEM1. May be called once.
+fn slice(command: usize) -> Result<&'static mut [u8], &'static str> {
+    #[repr(align(32))]
+    struct Slice([u8; MOST]);
+    static SLICE: StaticCell<Slice> = StaticCell::new();
+    let slice = SLICE.try_init_with(|| Slice([0; MOST]));
+    let slice = slice.and_then(|slice| slice.0.get_mut(..command));
+    slice.ok_or("a short slice")
+}
+
+/// Writes from a caller's slice in MEM1.
+pub fn sent_bounced(arguments: Arguments<'static>) -> Result<(), &'static str> {
+    let (pool, command) = (mem2()?, command_bytes(arguments)?);
+    let slice = slice(command)?;
+    with_stick(pool, Mem2::CONSTRAINTS, |controller, stick| {
+        measure(
+            controller,
+            stick,
+            pool,
+            (command, command, 3),
+            |controller, stick, block| {
+                let copy = controller.dma().outgoing(slice).map_err(|_| "no room")?;
+                stick.write(controller, block, copy)?;
+                Ok(())
+            },
+        )
+    })
+}
+
+/// Reads into a caller's slice in MEM1.
+pub fn bounced(arguments: Arguments<'static>) -> Result<(), &'static str> {
+    let (pool, command) = (mem2()?, command_bytes(arguments)?);
+    let slice = slice(command)?;
     let count = (command / BLOCK) as u16;
     with_stick(pool, Mem2::CONSTRAINTS, |controller, stick| {
         measure(
             controller,
             stick,
             pool,
-            (command, Stick::room(command)),
+            (
+                command,
+                Stick::room(command),
+                Stick::read_transfers(command),
+            ),
             |controller, stick, block| {
                 let room = controller.dma().incoming(Stick::room(command));
                 let room = room.map_err(|_| "no room")?;
@@ -95,34 +145,29 @@ pub fn bounced(arguments: Arguments<'static>) -> Result<(), &'static str> {
     })
 }
 
-/// Reads once to warm up, then all between the marks, and checks what only the guest knows: how many bytes a command copied, and
-/// how many transfers it took.
+/// Carries a command out to warm up, then each of the others between the marks, and checks what only the guest knows: how many bytes a
+/// command copied, and how many transfers it took.
 fn measure(
     controller: &mut Controller,
     stick: &mut Stick,
     pool: &Pool<'static>,
-    (command, copied): (usize, usize),
-    mut read: impl FnMut(&mut Controller, &mut Stick, u32) -> Result<(), &'static str>,
+    (command, copied, transfers): (usize, usize, u32),
+    mut carry_out: impl FnMut(&mut Controller, &mut Stick, u32) -> Result<(), &'static str>,
 ) -> Result<(), &'static str> {
-    let (commands, blocks) = ((TOTAL / command) as u32, (command / BLOCK) as u32);
+    let commands = (TOTAL / command).min(COMMANDS) as u32;
+    let blocks = (command / BLOCK) as u32;
     controller.enable_interrupts(&INTERRUPT);
-    read(controller, stick, 0)?;
-    let (bounced, transfers) = (pool.stats().bounced, TRANSFERS.load(Ordering::Relaxed));
-    wiistick_count_begin();
+    carry_out(controller, stick, 0)?;
+    let (bounced, finished) = (pool.stats().bounced, TRANSFERS.load(Ordering::Relaxed));
     for command in 0..commands {
-        read(controller, stick, command * blocks)?;
+        wiistick_count_begin();
+        carry_out(controller, stick, command * blocks)?;
+        wiistick_count_end();
     }
-    wiistick_count_end();
     if pool.stats().bounced - bounced != u64::from(commands) * copied as u64 {
         return Err("another number of bytes was copied");
     }
-    // Wrapper, data and status; or those two as one.
-    let each = if Stick::room(command) == command {
-        3
-    } else {
-        2
-    };
-    if TRANSFERS.load(Ordering::Relaxed) - transfers != each * commands {
+    if TRANSFERS.load(Ordering::Relaxed) - finished != transfers * commands {
         return Err("a command does not take as many transfers as it should");
     }
     Ok(())

@@ -20,6 +20,8 @@ pub const UNLISTED: &[Test] = &[
     ("usb-cache", Needs::Nothing, cache::each_step_once),
     ("usb-cost-direct", Needs::Nothing, cost::direct),
     ("usb-cost-bounced", Needs::Nothing, cost::bounced),
+    ("usb-cost-sent-direct", Needs::Nothing, cost::sent_direct),
+    ("usb-cost-sent-bounced", Needs::Nothing, cost::sent_bounced),
     ("usb-write", Needs::Nothing, write::pattern),
 ];
 

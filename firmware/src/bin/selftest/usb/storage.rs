@@ -123,6 +123,11 @@ impl Stick {
         }
     }
 
+    /// Transfers of such a read: wrapper, data and status, or the last two as one.
+    pub const fn read_transfers(bytes: usize) -> u32 {
+        if Self::room(bytes) == bytes { 3 } else { 2 }
+    }
+
     /// Reads blocks into `data`, which it returns.
     pub fn read(
         &mut self,

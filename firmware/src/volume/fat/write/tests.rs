@@ -48,7 +48,7 @@ fn write<T>(
         let result = act(&mut fat, &disk, &mut tools).await;
         fat.finish_writing(&disk).await.unwrap();
         let mut found = vec![];
-        fat.check(&disk, &mut vec![0; 16 * 1024], |_, path, what| {
+        fat.check(&disk, &mut vec![0; 16 * 1024], &mut |_, path, what| {
             found.push(std::format!("{path:?}: {what}"))
         })
         .await

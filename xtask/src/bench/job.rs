@@ -1,0 +1,98 @@
+//! `job.*`: how long `boot.dol` takes in QEMU, by the guest's clock. Several runs each: the middle one, and how far they are apart.
+
+use std::fs;
+
+use anyhow::{Context, Result};
+use dolphin_tests::{Outcome, StickImage, noise};
+use wiistick::report::Event;
+
+use super::emulated::{self, Emulated};
+use super::figure::Figure;
+use super::{Bench, Family};
+
+pub const FAMILY: Family = Family {
+    name: "job",
+    needs: &emulated::NEEDS,
+    run,
+};
+
+const RUNS: usize = 7;
+const MIB: u64 = 1 << 20;
+/// Long enough for the rate not to depend on its beginning.
+const FILE: usize = 32 << 20;
+
+fn run(bench: &mut Bench) -> Result<()> {
+    let emulated = Emulated::new(bench)?;
+    let folder = bench.workspace.target("stick");
+    fs::create_dir_all(&folder)?;
+    let image = folder.join("job.img");
+    // The small file is read first.
+    let stick = StickImage::new(32, 64)
+        .file("FIRST", noise("first", 1))
+        .file("LARGE.BIN", noise("large", FILE));
+    let (mut first, mut read, mut write) = (Vec::new(), Vec::new(), Vec::new());
+    let mut pool = 0;
+    for _ in 0..RUNS {
+        stick.write(&image)?;
+        let outcome = emulated.run(&emulated.describe("boot")?.stick(&image))?;
+        first.push(first_file(&outcome).context("no file was read")? * 1000.0);
+        for event in outcome.frames.iter().filter_map(|frame| frame.event()) {
+            match event {
+                Event::StickDone {
+                    bytes_read,
+                    bytes_written,
+                    read_us,
+                    write_us,
+                    ..
+                } => {
+                    let rate = |bytes: u64, us: u64| bytes as f64 * 1e6 / (us.max(1) * MIB) as f64;
+                    read.push(rate(bytes_read, read_us));
+                    write.push(rate(bytes_written, write_us));
+                }
+                Event::Bounce(bounce) => pool = bounce.high_water_bytes,
+                _ => {}
+            }
+        }
+    }
+    bench.add(
+        "job.boot_to_first_file",
+        timed(&mut first, "ms", "from the start of the program to the digest of the first file; ports take a quarter of a second"),
+    );
+    bench.add(
+        "job.read",
+        timed(
+            &mut read,
+            "MiB/s",
+            "by the time that commands which read take",
+        ),
+    );
+    bench.add(
+        "job.write",
+        timed(
+            &mut write,
+            "MiB/s",
+            "by the time that commands which write take: 1 MiB, metadata included",
+        ),
+    );
+    bench.add(
+        "job.pool",
+        Figure::new(pool as f64, "bytes").note("of the pool, in use at most"),
+    );
+    Ok(())
+}
+
+/// Seconds until the first file was read.
+fn first_file(outcome: &Outcome) -> Option<f64> {
+    let mut frames = outcome.frames.iter();
+    let first = frames.find(|frame| matches!(frame.event(), Some(Event::File { .. })))?;
+    first.timestamp.parse().ok()
+}
+
+/// The figure in the middle.
+fn timed(values: &mut [f64], unit: &'static str, what: &str) -> Figure {
+    values.sort_by(f64::total_cmp);
+    let middle = values.get(values.len() / 2).copied().unwrap_or_default();
+    let (least, most) = (values.first(), values.last());
+    let [least, most] = [least, most].map(|value| value.copied().unwrap_or_default());
+    Figure::new(middle, unit).note(format!("{what}; {RUNS} runs, {least:.1} to {most:.1}"))
+}
