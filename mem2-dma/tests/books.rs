@@ -163,3 +163,29 @@ fn a_refusal_says_why() {
         assert_eq!(pool.attach(crooked).err(), Some(Error::BadConstraints));
     });
 }
+
+#[test]
+fn what_waits_for_one_proof_is_freed_by_it_to_the_last_mapping() {
+    with_pool(Reserve::default(), |pool| {
+        let device = pool.attach(Constraints::NONE).unwrap();
+        let chain = || {
+            let mut chain = Quarantine::new(pool);
+            for _ in 0..3 {
+                let unlinked = device.map_from_device(512).unwrap();
+                assert!(chain.append(unlinked.quarantine()).is_none());
+            }
+            chain
+        };
+        let (mut one, other) = (chain(), chain());
+        assert!(one.append(other).is_none());
+        assert!(one.append(Quarantine::new(pool)).is_none());
+        assert_eq!((one.len(), pool.stats().quarantined), (6, 6));
+        let later = chain();
+        // SAFETY: there is no device.
+        let done = unsafe { Quiesced::assert() };
+        one.release(&done);
+        assert_eq!((pool.stats().used, pool.stats().quarantined), (3 * 512, 3));
+        later.release(&done);
+        assert_eq!((pool.stats().used, pool.stats().live), (0, 0));
+    });
+}

@@ -333,10 +333,12 @@ fn double_stale_and_foreign_handles_change_nothing() {
     assert_eq!(one.unmap_single(first.handle), Err(BadHandle::Stale));
     assert_eq!(one.used_bytes(), 512);
     assert_eq!(one.check_handle(second.handle), Ok(()));
+    assert_eq!(one.check_handle(first.handle), Err(BadHandle::Stale));
+    assert_eq!(one.check_handle(theirs.handle), Err(BadHandle::Foreign));
 }
 
-#[test]
-fn a_reserve_is_there_for_those_who_may_use_it_whatever_the_rest_do() {
+/// 16 slots of 512 bytes, six of them in three cells of 1024 that are kept, and one who may use those.
+fn with_three_cells() -> (Table<'static>, Owner) {
     let words = vec![0; GROUP_WORDS].leak();
     let longest = vec![0; words.len()].leak();
     let records = Box::leak((0..6).map(|_| Record::FREE).collect::<Box<[_]>>());
@@ -344,12 +346,18 @@ fn a_reserve_is_there_for_those_who_may_use_it_whatever_the_rest_do() {
         mappings: 3,
         bytes: 1000,
     };
-    let mut table = Table::new(words, longest, records, 16 * 512, 512, reserve).unwrap();
+    let table = Table::new(words, longest, records, 16 * 512, 512, reserve).unwrap();
     assert_eq!((table.bytes(), table.open_bytes()), (16 * 512, 10 * 512));
     let urgent = Owner {
         reserved: true,
         ..OWNER
     };
+    (table, urgent)
+}
+
+#[test]
+fn a_reserve_is_there_for_those_who_may_use_it_whatever_the_rest_do() {
+    let (mut table, urgent) = with_three_cells();
     // Bulk takes all the room, then all the records that it may have.
     let bulk = table.map_single(10 * 512, &OWNER).unwrap();
     assert_eq!(
@@ -363,6 +371,7 @@ fn a_reserve_is_there_for_those_who_may_use_it_whatever_the_rest_do() {
         cells.iter().map(|cell| cell.offset).collect::<Vec<_>>(),
         [5120, 6144, 7168]
     );
+    assert_eq!(table.used_bytes(), 16 * 512);
     assert_eq!(
         table.map_single(1, &urgent),
         Err(Error::Exhausted { len: 1, free: 0 })
@@ -386,4 +395,34 @@ fn a_reserve_is_there_for_those_who_may_use_it_whatever_the_rest_do() {
         table.map_single(8, &OWNER),
         Err(Error::TooManyLive { live: 6 })
     );
+}
+
+#[test]
+fn a_kept_cell_is_given_where_constraints_allow_and_no_byte_of_the_next_one() {
+    let (mut table, urgent) = with_three_cells();
+    let bulk = table.map_single(10 * 512, &OWNER).unwrap();
+    // Aligned to 64 bytes, a mapping begins 8 bytes into a cell.
+    let extent = |offset: u32| {
+        (offset < 8192).then(|| Extent {
+            bus: BusAddr::new(0x1_0038 + offset),
+            len: 8192 - offset,
+        })
+    };
+    let aligned = Constraints::NONE.align(64);
+    let mut map = |len, owner, constraints| {
+        let placed = table.map_single_constrained(len, owner, &constraints, extent)?;
+        let used = table.used_bytes();
+        table.unmap_single(placed.handle).unwrap();
+        Ok((placed.offset, used))
+    };
+    assert_eq!(map(1016, &urgent, aligned), Ok((5128, 12 * 512)));
+    let full = |len| Err(Error::Exhausted { len, free: 0 });
+    assert_eq!(map(1017, &urgent, aligned), full(1017));
+    assert_eq!(map(1, &OWNER, aligned), full(1));
+    // A device that reaches the last cell alone.
+    let last = aligned.window(BusAddr::new(0x1_0038 + 7168), BusAddr::new(0x1_0038 + 8191));
+    assert_eq!(map(1016, &urgent, last), Ok((7176, 12 * 512)));
+    assert_eq!(map(1017, &urgent, last), full(1017));
+    table.unmap_single(bulk.handle).unwrap();
+    assert_eq!((table.live(), table.used_bytes()), (0, 0));
 }
