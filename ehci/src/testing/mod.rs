@@ -7,8 +7,12 @@ mod controller;
 mod device;
 mod memory;
 mod rig;
+#[cfg(feature = "embassy")]
+mod run;
 
 pub use controller::Machine;
 pub use device::{Response, Shared, Stick};
 pub use memory::{Block, Ram, descriptors};
 pub use rig::{Rig, endpoint};
+#[cfg(feature = "embassy")]
+pub use run::run;

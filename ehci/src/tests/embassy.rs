@@ -23,20 +23,9 @@ fn host(machine: &Machine) -> Wii {
     UsbHost::new(ehci)
 }
 
-/// Polls a future and lets the machine run in between; fails after a minute of the machine's time.
+/// Runs a future to its end, which comes within a minute of the machine's time.
 fn run<T>(machine: &Machine, future: impl Future<Output = T>) -> T {
-    let mut future = pin!(future);
-    let end = machine.state.borrow().now_us + 60_000_000;
-    while machine.state.borrow().now_us < end {
-        if let Poll::Ready(value) = future
-            .as_mut()
-            .poll(&mut Context::from_waker(Waker::noop()))
-        {
-            return value;
-        }
-        machine.advance(125);
-    }
-    panic!("the future does not end");
+    crate::testing::run(machine, 60_000_000, future).expect("the future does not end")
 }
 
 fn plug(machine: &Machine, port: usize, blocks: usize) -> Rc<RefCell<Shared>> {

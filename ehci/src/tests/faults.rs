@@ -2,15 +2,13 @@
 
 use crate::embassy::UsbHost;
 use crate::layout::Pid;
-use crate::testing::{Machine, Ram, Response, Shared, Stick};
+use crate::testing::{Machine, Ram, Response, Shared, Stick, run};
 use embassy_usb_driver::host::UsbHostController;
 use embassy_usb_host::class::msc::MscDevice;
 use embassy_usb_host::{BusRoute, BusState};
 use std::cell::{Cell, RefCell};
-use std::future::Future;
 use std::pin::pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
 
 type Wii = UsbHost<Machine, Rc<Ram>, Machine>;
 
@@ -40,22 +38,6 @@ const FAULTS: [Fault; 9] = [
 
 /// Said of data that is wrong although every transfer succeeded.
 const DIFFERS: &str = "data differs";
-
-/// Polls a future until it is ready or the machine's time is up; then drops it.
-fn run<T>(machine: &Machine, limit_us: u64, future: impl Future<Output = T>) -> Option<T> {
-    let mut future = pin!(future);
-    let end = machine.state.borrow().now_us + limit_us;
-    while machine.state.borrow().now_us < end {
-        if let Poll::Ready(value) = future
-            .as_mut()
-            .poll(&mut Context::from_waker(Waker::noop()))
-        {
-            return Some(value);
-        }
-        machine.advance(125);
-    }
-    None
-}
 
 /// Enumerates the stick, and reads and writes some blocks; the caller's time limit is its only one.
 async fn session<'d>(

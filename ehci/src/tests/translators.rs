@@ -130,27 +130,13 @@ mod adapter {
     use super::answer;
     use crate::embassy::UsbHost;
     use crate::layout::Pid;
-    use crate::testing::{Machine, Response, Stick};
+    use crate::testing::{Machine, Response, Stick, run};
     use embassy_usb_driver::host::{
         PipeError, SplitInfo, SplitSpeed, UsbHostAllocator, UsbHostController, UsbPipe, pipe,
     };
     use embassy_usb_driver::{Direction, EndpointAddress, EndpointInfo, EndpointType};
-    use std::future::Future;
     use std::pin::pin;
-    use std::task::{Context, Poll, Waker};
-
-    fn run<T>(machine: &Machine, limit_us: u64, future: impl Future<Output = T>) -> Option<T> {
-        let mut future = pin!(future);
-        let end = machine.state.borrow().now_us + limit_us;
-        while machine.state.borrow().now_us < end {
-            let mut context = Context::from_waker(Waker::noop());
-            if let Poll::Ready(value) = future.as_mut().poll(&mut context) {
-                return Some(value);
-            }
-            machine.advance(125);
-        }
-        None
-    }
+    use std::task::Poll;
 
     fn info(number: usize, kind: EndpointType) -> EndpointInfo {
         EndpointInfo {
