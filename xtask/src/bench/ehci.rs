@@ -135,15 +135,29 @@ struct Measured {
 
 impl Measured {
     fn new(bench: &Bench, emulated: &Emulated, path: &str, command: usize) -> Result<Self> {
-        let image = bench.workspace.target("stick/zeros.img");
+        Self::with_sticks(bench, emulated, path, command, 1)
+    }
+
+    /// Commands to several sticks in turn.
+    fn with_sticks(
+        bench: &Bench,
+        emulated: &Emulated,
+        path: &str,
+        command: usize,
+        sticks: usize,
+    ) -> Result<Self> {
         std::fs::create_dir_all(bench.workspace.target("stick"))?;
-        File::create(&image)?.set_len(TOTAL as u64 + (1 << 20))?;
-        let run = emulated
+        let mut run = emulated
             .describe("selftest")?
             .argument(format!("test=usb-cost-{path}"))
             .argument(format!("command={command}"))
-            .stick(image)
+            .argument(format!("sticks={sticks}"))
             .count_instructions();
+        for stick in 0..sticks {
+            let image = bench.workspace.target(&format!("stick/zeros{stick}.img"));
+            File::create(&image)?.set_len(TOTAL as u64 + (1 << 20))?;
+            run = run.stick(image);
+        }
         let outcome = emulated.run(&run)?;
         ensure!(
             !outcome.windows.is_empty(),
@@ -233,7 +247,7 @@ fn draw(bench: &Bench, direct: &Measured, bounced: &Measured) -> Result<()> {
     plot::bars(&bench.plot("ehci-instructions"), &labels, &parts, &bars)
 }
 
-/// What larger commands save.
+/// What larger commands save, and what more sticks cost.
 fn growth(bench: &mut Bench, emulated: &Emulated) -> Result<()> {
     if !bench.wants("ehci.growth") {
         return Ok(());
@@ -270,5 +284,21 @@ fn growth(bench: &mut Bench, emulated: &Emulated) -> Result<()> {
         let line: Line = ("direct".to_owned(), points);
         plot::log_lines(&bench.plot(name), &labels, &[line])?;
     }
-    Ok(())
+    let mut instructions = Vec::new();
+    for sticks in [1, 2, 4] {
+        let measured = Measured::with_sticks(bench, emulated, "direct", COMMAND, sticks)?;
+        bench.add(
+            format!("ehci.growth.insns_per_mib.sticks{sticks}"),
+            Figure::new(measured.instructions(), "insns")
+                .note("commands of 128 KiB to that many sticks in turn"),
+        );
+        instructions.push((sticks as f64, measured.instructions()));
+    }
+    let labels = Labels {
+        title: "Driver's instructions per MiB by number of sticks",
+        x: "sticks that are read in turn",
+        y: "instructions per MiB",
+    };
+    let line: Line = ("direct".to_owned(), instructions);
+    plot::log_lines(&bench.plot("ehci-growth-sticks"), &labels, &[line])
 }

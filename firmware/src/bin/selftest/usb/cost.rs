@@ -1,7 +1,7 @@
 //! What a sequential read or write costs: counted by the host between two marks around each command, without what is spent waiting.
 
-use super::storage::{BLOCK, Data, INTERRUPT, Stick, TRANSFERS};
-use super::{Controller, mem2, with_stick};
+use super::storage::{BLOCK, Data, INTERRUPT, STICKS, Stick, TRANSFERS};
+use super::{Controller, mem2, with_sticks};
 use core::sync::atomic::Ordering;
 use ehci::memory::{Buffer, Dma};
 use mem2_dma::{Mem2, Pool};
@@ -26,6 +26,14 @@ fn command_bytes(arguments: Arguments<'static>) -> Result<usize, &'static str> {
         .ok_or("command=BYTES is out of range")
 }
 
+/// Sticks that are worked on in turn, by the argument `sticks=NUMBER`; one without it.
+fn number_of_sticks(arguments: Arguments<'static>) -> Result<usize, &'static str> {
+    let number = arguments.value("sticks").unwrap_or("1").parse().ok();
+    number
+        .filter(|number| (1..=STICKS).contains(number))
+        .ok_or("sticks=NUMBER is out of range")
+}
+
 /// Counting begins.
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -46,14 +54,15 @@ extern "C" fn wiistick_count_end() {
 /// Reads into a buffer that lies in MEM2, the same one each time.
 pub fn direct(arguments: Arguments<'static>) -> Result<(), &'static str> {
     let (pool, command) = (mem2()?, command_bytes(arguments)?);
+    let number = number_of_sticks(arguments)?;
     let count = (command / BLOCK) as u16;
-    with_stick(pool, Mem2::CONSTRAINTS, |controller, stick| {
+    with_sticks(pool, Mem2::CONSTRAINTS, number, |controller, sticks| {
         let room = Stick::room(command);
         let buffer = controller.dma().paged_device().allocate(room);
         let mut buffer = Some(buffer.map_err(|_| "no buffer")?);
         measure(
             controller,
-            stick,
+            sticks,
             pool,
             (command, 0, Stick::read_transfers(command)),
             |controller, stick, block| {
@@ -70,12 +79,13 @@ pub fn direct(arguments: Arguments<'static>) -> Result<(), &'static str> {
 /// Writes from such a buffer.
 pub fn sent_direct(arguments: Arguments<'static>) -> Result<(), &'static str> {
     let (pool, command) = (mem2()?, command_bytes(arguments)?);
-    with_stick(pool, Mem2::CONSTRAINTS, |controller, stick| {
+    let number = number_of_sticks(arguments)?;
+    with_sticks(pool, Mem2::CONSTRAINTS, number, |controller, sticks| {
         let buffer = controller.dma().paged_device().allocate(command);
         let mut buffer = Some(buffer.map_err(|_| "no buffer")?);
         measure(
             controller,
-            stick,
+            sticks,
             pool,
             (command, 0, 3),
             |controller, stick, block| {
@@ -103,11 +113,12 @@ fn slice(command: usize) -> Result<&'static mut [u8], &'static str> {
 /// Writes from a caller's slice in MEM1.
 pub fn sent_bounced(arguments: Arguments<'static>) -> Result<(), &'static str> {
     let (pool, command) = (mem2()?, command_bytes(arguments)?);
+    let number = number_of_sticks(arguments)?;
     let slice = slice(command)?;
-    with_stick(pool, Mem2::CONSTRAINTS, |controller, stick| {
+    with_sticks(pool, Mem2::CONSTRAINTS, number, |controller, sticks| {
         measure(
             controller,
-            stick,
+            sticks,
             pool,
             (command, command, 3),
             |controller, stick, block| {
@@ -122,12 +133,13 @@ pub fn sent_bounced(arguments: Arguments<'static>) -> Result<(), &'static str> {
 /// Reads into a caller's slice in MEM1.
 pub fn bounced(arguments: Arguments<'static>) -> Result<(), &'static str> {
     let (pool, command) = (mem2()?, command_bytes(arguments)?);
+    let number = number_of_sticks(arguments)?;
     let slice = slice(command)?;
     let count = (command / BLOCK) as u16;
-    with_stick(pool, Mem2::CONSTRAINTS, |controller, stick| {
+    with_sticks(pool, Mem2::CONSTRAINTS, number, |controller, sticks| {
         measure(
             controller,
-            stick,
+            sticks,
             pool,
             (
                 command,
@@ -145,11 +157,11 @@ pub fn bounced(arguments: Arguments<'static>) -> Result<(), &'static str> {
     })
 }
 
-/// Carries a command out to warm up, then each of the others between the marks, and checks what only the guest knows: how many bytes a
-/// command copied, and how many transfers it took.
+/// Carries a command out on each stick to warm up, then the others, on one stick after the other, each between the marks. Checks what
+/// only the guest knows: how many bytes a command copied, and how many transfers it took.
 fn measure(
     controller: &mut Controller,
-    stick: &mut Stick,
+    sticks: &mut [Stick],
     pool: &Pool<'static>,
     (command, copied, transfers): (usize, usize, u32),
     mut carry_out: impl FnMut(&mut Controller, &mut Stick, u32) -> Result<(), &'static str>,
@@ -157,9 +169,13 @@ fn measure(
     let commands = (TOTAL / command).min(COMMANDS) as u32;
     let blocks = (command / BLOCK) as u32;
     controller.enable_interrupts(&INTERRUPT);
-    carry_out(controller, stick, 0)?;
+    for stick in &mut *sticks {
+        carry_out(controller, stick, 0)?;
+    }
     let (bounced, finished) = (pool.stats().bounced, TRANSFERS.load(Ordering::Relaxed));
     for command in 0..commands {
+        let next = command as usize % sticks.len();
+        let stick = sticks.get_mut(next).ok_or("no stick")?;
         wiistick_count_begin();
         carry_out(controller, stick, command * blocks)?;
         wiistick_count_end();

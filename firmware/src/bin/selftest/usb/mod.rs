@@ -66,11 +66,28 @@ fn with_stick(
     constraints: Constraints,
     work: impl FnOnce(&mut Controller, &mut Stick) -> Result<(), &'static str>,
 ) -> Result<(), &'static str> {
+    with_sticks(pool, constraints, 1, |controller, sticks| match sticks {
+        [stick] => work(controller, stick),
+        _ => Err("not one stick"),
+    })
+}
+
+/// The same with several sticks.
+fn with_sticks(
+    pool: &'static Pool<'static>,
+    constraints: Constraints,
+    count: usize,
+    work: impl FnOnce(&mut Controller, &mut [Stick]) -> Result<(), &'static str>,
+) -> Result<(), &'static str> {
     let host = start(pool, constraints)?;
-    let found = embassy_futures::block_on(storage::find(host))?;
+    let found = embassy_futures::block_on(storage::find(host, count))?;
     let used = host.host().with(|controller| {
-        let mut stick = Stick::open(controller, &found)?;
-        work(controller, &mut stick)
+        let mut sticks = heapless::Vec::<_, { storage::STICKS }>::new();
+        for found in &found {
+            let stick = Stick::open(controller, found)?;
+            sticks.push(stick).map_err(|_| "too many sticks")?;
+        }
+        work(controller, &mut sticks)
     });
     used.ok_or("the controller is in use")??;
     let stopped = host.host().with(Ehci::stop);

@@ -8,6 +8,7 @@ use ehci::{
     Bounced, Direction, Endpoint, Interrupt, Kind, PipeId, Request, Speed, SubmitError, TransferId,
 };
 use embassy_usb_host::{BusRoute, BusState};
+use heapless::Vec;
 use mem2_dma::DmaBuffer;
 use static_cell::StaticCell;
 
@@ -28,17 +29,30 @@ pub struct Found {
     output: (u8, u16),
 }
 
-/// Waits for the first stick and enumerates it, by embassy-usb-host.
-pub async fn find(host: &'static Host) -> Result<Found, &'static str> {
+/// Most sticks that are read at a time.
+pub const STICKS: usize = 4;
+
+/// Waits for the first sticks and enumerates them, by embassy-usb-host.
+pub async fn find(host: &'static Host, sticks: usize) -> Result<Vec<Found, STICKS>, &'static str> {
     static BUS: StaticCell<BusState> = StaticCell::new();
     let state = BUS.init_with(BusState::new);
     let (mut controller, bus) = embassy_usb_host::bus(host.controller(), state);
-    let speed = controller.wait_for_connection().await;
-    let port = controller.controller().last_event_port().unwrap_or(0);
-    let mut configuration = [0; 256];
-    let enumerated = bus.enumerate(BusRoute::Direct(speed), &mut configuration);
-    let (info, length) = enumerated.await.map_err(|_| "enumeration failed")?;
-    let mut rest = configuration.get(..length).unwrap_or(&[]);
+    let mut found = Vec::new();
+    for _ in 0..sticks {
+        let speed = controller.wait_for_connection().await;
+        let port = controller.controller().last_event_port().unwrap_or(0);
+        let mut configuration = [0; 256];
+        let enumerated = bus.enumerate(BusRoute::Direct(speed), &mut configuration);
+        let (info, length) = enumerated.await.map_err(|_| "enumeration failed")?;
+        let configuration = configuration.get(..length).unwrap_or(&[]);
+        let stick = parse(configuration, info.device_address, port)?;
+        found.push(stick).map_err(|_| "too many sticks")?;
+    }
+    Ok(found)
+}
+
+/// Finds the bulk endpoints among the descriptors of a configuration.
+fn parse(mut rest: &[u8], address: u8, port: u8) -> Result<Found, &'static str> {
     let (mut input, mut output) = (None, None);
     while let [size, ..] = rest {
         // Endpoint descriptor (USB 2.0, section 9.6.6), bulk.
@@ -57,7 +71,7 @@ pub async fn find(host: &'static Host) -> Result<Found, &'static str> {
         return Err("it has no bulk endpoints");
     };
     Ok(Found {
-        address: info.device_address,
+        address,
         port,
         input,
         output,
