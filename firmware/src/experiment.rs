@@ -8,6 +8,7 @@
 
 use core::fmt::{self, Write};
 
+use ehci::layout::{qh, qtd};
 use ehci::memory::Coherent;
 use ehci::platform::hollywood::enable_interrupt;
 use ehci::registers::Registers;
@@ -32,12 +33,7 @@ const SETUP: usize = 0x80;
 const DATA: usize = 0xC0;
 const STATUS: usize = 0x100;
 const REQUEST: usize = 0x140;
-/// Offsets in them (sections 3.5 and 3.6).
-const NEXT: usize = 0x00;
-const ALTERNATE: usize = 0x04;
-const TOKEN: usize = 0x08;
-const BUFFER: usize = 0x0C;
-const OVERLAY: usize = 0x10;
+/// Bits of a token and of a link (sections 3.5.3 and 3.5.1).
 const ACTIVE: u32 = 1 << 7;
 const STOPPED: u32 = 1 << 6;
 const END: u32 = 1;
@@ -282,7 +278,7 @@ impl Bench<'_> {
         loop {
             let now = self.around.now_us() - started;
             let status = self.read(USBSTS);
-            let token = self.schedule.load(HEAD + OVERLAY + TOKEN);
+            let token = self.schedule.load(HEAD + qh::TOKEN);
             if status & (HOST_SYSTEM_ERROR | HALTED) != 0 {
                 return Err(Failure::Controller(status));
             }
@@ -295,7 +291,7 @@ impl Bench<'_> {
             if self.around.flag() == Some(true) {
                 times.flag.get_or_insert(now);
             }
-            if end.is_none() && self.schedule.load(STATUS + TOKEN) & ACTIVE == 0 {
+            if end.is_none() && self.schedule.load(STATUS + qtd::TOKEN) & ACTIVE == 0 {
                 (times.written_back, end) = (now, Some(now));
             }
             let all = times.status.is_some() && times.flag.is_some();
@@ -364,11 +360,11 @@ impl Bench<'_> {
         let bus = |at: usize| memory.bus_address() + at as u32;
         // High speed, toggles from qTDs, head of the ring, packets of 64 bytes (USB 2.0, section 5.5.3).
         let endpoint = device | 2 << 12 | 1 << 14 | 1 << 15 | 64 << 16;
-        memory.store(HEAD, bus(HEAD) | 2);
-        memory.store(HEAD + 0x04, endpoint);
-        memory.store(HEAD + 0x08, 1 << 30);
-        memory.store(HEAD + OVERLAY + NEXT, bus(SETUP));
-        memory.store(HEAD + OVERLAY + ALTERNATE, END);
+        memory.store(HEAD + qh::HORIZONTAL, bus(HEAD) | 2);
+        memory.store(HEAD + qh::CHARACTERISTICS, endpoint);
+        memory.store(HEAD + qh::CAPABILITIES, 1 << 30);
+        memory.store(HEAD + qh::NEXT, bus(SETUP));
+        memory.store(HEAD + qh::ALTERNATE, END);
         // GET_DESCRIPTOR of the device (USB 2.0, section 9.4.3).
         memory.store(REQUEST, 0x0100_0680);
         memory.store(REQUEST + 4, length << 16);
@@ -384,11 +380,11 @@ impl Bench<'_> {
             ),
             (STATUS, END, attempts | interrupt | one, 0),
         ] {
-            memory.store(at + NEXT, next);
+            memory.store(at + qtd::NEXT, next);
             // After a short packet the status stage follows.
-            memory.store(at + ALTERNATE, if at == DATA { next } else { END });
-            memory.store(at + TOKEN, token);
-            memory.store(at + BUFFER, buffer);
+            memory.store(at + qtd::ALTERNATE, if at == DATA { next } else { END });
+            memory.store(at + qtd::TOKEN, token);
+            memory.store(at + qtd::BUFFER, buffer);
         }
     }
 }
