@@ -5,6 +5,7 @@
 
 mod common;
 
+use common::menu::{self, QUIET};
 use common::native::fsck;
 use common::sticks::{image, tools};
 use dolphin_tests::{
@@ -14,8 +15,6 @@ use object::{Object, ObjectSymbol};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// A guest that shows nothing new for so long has shown what comes of a key.
-const QUIET: Duration = Duration::from_millis(300);
 /// A busy machine may take so long to show it.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -57,19 +56,6 @@ fn press(machine: &mut Machine, press: Press, name: &str) {
         "the guest has ended"
     );
     shows(machine, name);
-}
-
-/// Presses a key and expects a screen with this title, whose contents are another each time.
-fn press_for(machine: &mut Machine, press: Press, title: &str) {
-    let mut shown = machine.press(press).unwrap();
-    while shown.as_deref() != Some(title) {
-        assert!(
-            shown.is_some(),
-            "the guest has ended without showing {title}"
-        );
-        shown = machine.shown().unwrap();
-    }
-    machine.settle(QUIET).unwrap();
 }
 
 fn start(emulator: Emulator, stick: Option<&std::path::Path>) -> Machine {
@@ -134,27 +120,22 @@ fn walk(emulator: Emulator) -> Outcome {
     machine.press(Press::Back).unwrap();
     machine.press(Press::Back).unwrap();
     press(&mut machine, Press::Down, &name("stick-check"));
-    press_for(&mut machine, Press::Confirm, "Check");
+    menu::press(&mut machine, Press::Confirm, "Check");
     shows(&mut machine, &name("check"));
     press(&mut machine, Press::Confirm, &name("saved"));
     machine.press(Press::Back).unwrap();
     machine.press(Press::Down).unwrap();
-    press_for(&mut machine, Press::Confirm, "Speed");
-    press_for(&mut machine, Press::Back, stick_title(emulator));
+    menu::press(&mut machine, Press::Confirm, "Speed");
+    menu::press(&mut machine, Press::Back, stick_title(emulator));
     machine.press(Press::Down).unwrap();
     press(&mut machine, Press::Confirm, &name("ejected"));
-    press_for(&mut machine, Press::Confirm, "This console");
+    menu::press(&mut machine, Press::Confirm, "This console");
     machine.press(Press::Back).unwrap();
     machine.press(Press::Start).unwrap();
     let outcome = ended_well(machine);
 
     assert_eq!(fsck(file.path(), stick.first_block()), None);
-    let saved = stick
-        .mtools("mtype", file.path())
-        .arg("::/WIISTICK/CHECK.TXT")
-        .output()
-        .unwrap();
-    let text = String::from_utf8(saved.stdout).unwrap();
+    let text = menu::saved(&stick, file.path(), "CHECK.TXT");
     assert!(
         text.starts_with("+ Everything was read.") && text.contains("4 files"),
         "{text}"
