@@ -5,7 +5,7 @@ use core::cell::UnsafeCell;
 use core::fmt::{self, Write};
 use core::ptr::NonNull;
 
-use ehci::registers::{ByteOrder, Mmio};
+use ehci::registers::{ByteOrder, Mmio, capability, operational};
 use embassy_futures::block_on;
 use hollywood_pac::irq::Source;
 use hollywood_pac::lowmem::LowMemory;
@@ -20,23 +20,22 @@ use crate::ui::access::{Access, Obstacle};
 /// The EHCI controller's registers through the uncached view (hardware notes, section 3.1).
 const EHCI: *const u32 = 0xCD04_0000 as *const u32;
 
-/// Capability registers by byte offset (EHCI 2.2).
+/// Capability registers (EHCI 2.2).
 const CAPABILITIES: [(&str, usize); 3] = [
-    ("CAPLENGTH, HCIVERSION", 0x00),
-    ("HCSPARAMS", 0x04),
-    ("HCCPARAMS", 0x08),
+    ("CAPLENGTH, HCIVERSION", capability::CAPLENGTH),
+    ("HCSPARAMS", capability::HCSPARAMS),
+    ("HCCPARAMS", capability::HCCPARAMS),
 ];
-/// Operational registers by byte offset from the end of those (EHCI 2.3).
+/// Operational registers, which begin at the end of those (EHCI 2.3).
 const OPERATIONAL: [(&str, usize); 7] = [
-    ("USBCMD", 0x00),
-    ("USBSTS", 0x04),
-    ("USBINTR", 0x08),
-    ("FRINDEX", 0x0C),
-    ("PERIODICLISTBASE", 0x14),
-    ("ASYNCLISTADDR", 0x18),
-    ("CONFIGFLAG", 0x40),
+    ("USBCMD", operational::USBCMD),
+    ("USBSTS", operational::USBSTS),
+    ("USBINTR", operational::USBINTR),
+    ("FRINDEX", operational::FRINDEX),
+    ("PERIODICLISTBASE", operational::PERIODICLISTBASE),
+    ("ASYNCLISTADDR", operational::ASYNCLISTADDR),
+    ("CONFIGFLAG", operational::CONFIGFLAG),
 ];
-const PORTSC: usize = 0x44;
 /// Registers that only Hollywood has, by byte offset (hardware notes, section 3.4).
 const VENDOR: [usize; 11] = [
     0x90, 0x94, 0x98, 0xA4, 0xA8, 0xAC, 0xB0, 0xB4, 0xC4, 0xC8, 0xCC,
@@ -131,7 +130,7 @@ fn ehci(text: &mut dyn Write, ports: u8) -> fmt::Result {
         writeln!(text, "{name} {:#010x}", read(base + offset))?;
     }
     for port in 0..usize::from(ports.min(15)) {
-        let word = read(base + PORTSC + 4 * port);
+        let word = read(base + operational::PORTSC + 4 * port);
         writeln!(text, "PORTSC {} {word:#010x}", port + 1)?;
     }
     if LowMemory::get().ios_version().is_some() {
