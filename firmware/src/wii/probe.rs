@@ -3,7 +3,6 @@
 
 use core::cell::UnsafeCell;
 use core::fmt::{self, Write};
-use core::ptr::NonNull;
 
 use ehci::registers::{ByteOrder, Mmio, capability, operational};
 use embassy_futures::block_on;
@@ -12,13 +11,11 @@ use hollywood_pac::lowmem::LowMemory;
 use hollywood_pac::peripherals::{Irq, Latte, Protection, Version};
 
 use super::ram::{self, Page, Uncached};
+use super::usb::EHCI;
 use super::{ipc, last_log, time};
 use crate::experiment::{Bench, PAGE, Surroundings};
 use crate::ios::IosError;
 use crate::ui::access::{Access, Obstacle};
-
-/// The EHCI controller's registers through the uncached view (hardware notes, section 3.1).
-const EHCI: *const u32 = 0xCD04_0000 as *const u32;
 
 /// Capability registers (EHCI 2.2).
 const CAPABILITIES: [(&str, usize); 3] = [
@@ -151,8 +148,8 @@ fn experiment(text: &mut dyn Write, device: u8) -> fmt::Result {
     static PRIVATE: Private = Private(UnsafeCell::new([0; PAGE]));
 
     // SAFETY: the driver found a controller there.
-    let registers = NonNull::new(EHCI.cast_mut()).map(|base| unsafe { Mmio::probe(base) });
-    let Some(Ok(registers)) = registers.filter(|_| ram::has_reserved()) else {
+    let registers = unsafe { Mmio::probe(EHCI) };
+    let Some(registers) = registers.ok().filter(|_| ram::has_reserved()) else {
         return writeln!(text, "\n! no memory for experiments");
     };
     let cached = PRIVATE.0.get() as u32;

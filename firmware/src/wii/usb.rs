@@ -25,7 +25,7 @@ use crate::sticks::{self, Totals};
 use crate::ui::access::{Access, Obstacle};
 
 /// The EHCI controller's registers through the uncached view (hardware notes, section 3.1).
-const EHCI: NonNull<u32> = NonNull::new(0xCD04_0000 as *mut u32).expect("not null");
+pub(super) const EHCI: NonNull<u32> = NonNull::new(0xCD04_0000 as *mut u32).expect("not null");
 
 /// Why there is nothing to report.
 #[derive(Debug)]
