@@ -109,12 +109,12 @@ unsafe impl<'p, const SLOT: usize> Dma for Device<'p, SLOT> {
     fn outgoing(&self, data: &[u8]) -> Result<Self::Buffer, NoMemory> {
         let mapping = self.map_to_device(data);
         let mapping = mapping.map_err(|_| NoMemory { size: data.len() })?;
-        Ok(Bounced(Some(Way::ToDevice(mapping))))
+        Ok(Bounced(Some(Way::CopiedOut(mapping))))
     }
 
     fn incoming(&self, size: usize) -> Result<Self::Buffer, NoMemory> {
         let mapping = self.map_from_device(size).map_err(|_| NoMemory { size })?;
-        Ok(Bounced(Some(Way::FromDevice(mapping))))
+        Ok(Bounced(Some(Way::CopiedIn(mapping))))
     }
 }
 
@@ -141,8 +141,8 @@ impl<const SLOT: usize> Coherent for Descriptors<'_, SLOT> {
     }
 
     fn store_row(&self, offset: usize, values: &[u32; 8]) {
-        let row = self.0.get(offset / size_of::<Le32>()..);
-        if let Some([a, b, c, d, e, f, g, h]) = row.and_then(|row| row.first_chunk()) {
+        let first = offset / size_of::<Le32>();
+        if let Some([a, b, c, d, e, f, g, h]) = self.0.get(first..first + values.len()) {
             // Not a loop: this runs for every qTD.
             let [to_a, to_b, to_c, to_d, to_e, to_f, to_g, to_h] = *values;
             a.set(to_a);
@@ -171,38 +171,41 @@ impl<const SLOT: usize> Drop for Descriptors<'_, SLOT> {
 /// Data that a transfer owns: a copy in the pool, or a buffer of the pool that was lent to the controller.
 ///
 /// The direct path: [`Device::allocate`] a [`DmaBuffer`], lend it ([`DmaBuffer::lend_from_device`]), submit it as
-/// `Bounced::from(lent)`, and [reclaim](Bounced::reclaim) it from the completion. No byte is copied.
+/// `Bounced::from(lent)`, and [reclaim](Bounced::reclaim) it from the completion; or use its [bytes](Bounced::bytes) and
+/// [lend it again](Bounced::lend_again). No byte is copied.
 pub struct Bounced<'p, const SLOT: usize>(Option<Way<'p, SLOT>>);
 
 enum Way<'p, const SLOT: usize> {
-    ToDevice(Mapping<'p, ToDevice, SLOT>),
-    FromDevice(Mapping<'p, FromDevice, SLOT>),
-    LentToDevice(Lent<'p, ToDevice, SLOT>),
-    LentFromDevice(Lent<'p, FromDevice, SLOT>),
-    Owned(DmaBuffer<'p, SLOT>, u32),
+    CopiedOut(Mapping<'p, ToDevice, SLOT>),
+    CopiedIn(Mapping<'p, FromDevice, SLOT>),
+    LentOut(Lent<'p, ToDevice, SLOT>),
+    LentIn(Lent<'p, FromDevice, SLOT>),
+    /// Taken back, with how many bytes were lent.
+    TakenOut(DmaBuffer<'p, SLOT>, u32),
+    TakenIn(DmaBuffer<'p, SLOT>, u32),
 }
 
 impl<'p, const SLOT: usize> From<Lent<'p, ToDevice, SLOT>> for Bounced<'p, SLOT> {
     fn from(lent: Lent<'p, ToDevice, SLOT>) -> Self {
-        Self(Some(Way::LentToDevice(lent)))
+        Self(Some(Way::LentOut(lent)))
     }
 }
 
 impl<'p, const SLOT: usize> From<Lent<'p, FromDevice, SLOT>> for Bounced<'p, SLOT> {
     fn from(lent: Lent<'p, FromDevice, SLOT>) -> Self {
-        Self(Some(Way::LentFromDevice(lent)))
+        Self(Some(Way::LentIn(lent)))
     }
 }
 
 impl<'p, const SLOT: usize> Bounced<'p, SLOT> {
     /// Returns the buffer that was lent, after its transfer has ended; nothing for data that was bounced.
     pub fn reclaim(mut self) -> Option<DmaBuffer<'p, SLOT>> {
-        // SAFETY: as in `take_back`.
+        // SAFETY: as in `take_lent`.
         let done = unsafe { Quiesced::assert() };
         match self.0.take()? {
-            Way::LentToDevice(lent) => lent.reclaim(&done).ok(),
-            Way::LentFromDevice(lent) => lent.reclaim(&done).ok(),
-            Way::Owned(buffer, _) => Some(buffer),
+            Way::LentOut(lent) => lent.reclaim(&done).ok(),
+            Way::LentIn(lent) => lent.reclaim(&done).ok(),
+            Way::TakenOut(buffer, _) | Way::TakenIn(buffer, _) => Some(buffer),
             bounced => {
                 self.0 = Some(bounced);
                 None
@@ -210,22 +213,67 @@ impl<'p, const SLOT: usize> Bounced<'p, SLOT> {
         }
     }
 
+    /// Returns the bytes of a buffer that was lent, after its transfer has ended, to be read in place; nothing for data that was
+    /// bounced.
+    pub fn bytes(&mut self) -> Option<&[u8]> {
+        self.buffer().map(|buffer| &**buffer)
+    }
+
+    /// As [`Bounced::bytes`], to be written: the next transfer cleans the cache.
+    pub fn bytes_mut(&mut self) -> Option<&mut [u8]> {
+        self.buffer().map(|buffer| &mut **buffer)
+    }
+
+    fn buffer(&mut self) -> Option<&mut DmaBuffer<'p, SLOT>> {
+        self.take_back();
+        match &mut self.0 {
+            Some(Way::TakenOut(buffer, _) | Way::TakenIn(buffer, _)) => Some(buffer),
+            _ => None,
+        }
+    }
+
+    /// Lends a buffer once more as it was lent before, for the next transfer. Returns whether that was done: not for data that
+    /// was bounced, nor after a reset of the pool.
+    pub fn lend_again(&mut self) -> bool {
+        self.take_back();
+        let lent = match self.0.take() {
+            Some(Way::TakenOut(buffer, len)) => {
+                buffer.lend_to_device(len as usize).map(Way::LentOut).ok()
+            }
+            Some(Way::TakenIn(buffer, len)) => {
+                buffer.lend_from_device(len as usize).map(Way::LentIn).ok()
+            }
+            other => {
+                self.0 = other;
+                return false;
+            }
+        };
+        self.0 = lent;
+        self.0.is_some()
+    }
+
+    /// Takes back what was lent and is not taken back yet.
+    #[inline]
     fn take_back(&mut self) {
+        if matches!(self.0, Some(Way::LentOut(_) | Way::LentIn(_))) {
+            self.take_lent();
+        }
+    }
+
+    fn take_lent(&mut self) {
         // SAFETY: whoever holds a `Bounced` is not the controller's driver any more, or not yet: the driver keeps it until
         // the controller has let go.
         let done = unsafe { Quiesced::assert() };
         self.0 = match self.0.take() {
-            Some(Way::LentToDevice(lent)) => {
-                let bus = lent.bus().get();
-                lent.reclaim(&done)
-                    .ok()
-                    .map(|buffer| Way::Owned(buffer, bus))
+            Some(Way::LentOut(lent)) => {
+                let len = lent.len() as u32;
+                let buffer = lent.reclaim(&done).ok();
+                buffer.map(|buffer| Way::TakenOut(buffer, len))
             }
-            Some(Way::LentFromDevice(lent)) => {
-                let bus = lent.bus().get();
-                lent.reclaim(&done)
-                    .ok()
-                    .map(|buffer| Way::Owned(buffer, bus))
+            Some(Way::LentIn(lent)) => {
+                let len = lent.len() as u32;
+                let buffer = lent.reclaim(&done).ok();
+                buffer.map(|buffer| Way::TakenIn(buffer, len))
             }
             other => other,
         };
@@ -233,37 +281,37 @@ impl<'p, const SLOT: usize> Bounced<'p, SLOT> {
 }
 
 impl<const SLOT: usize> Buffer for Bounced<'_, SLOT> {
+    #[inline]
     fn bus_address(&self) -> u32 {
         match &self.0 {
-            Some(Way::ToDevice(mapping)) => mapping.bus().get(),
-            Some(Way::FromDevice(mapping)) => mapping.bus().get(),
-            Some(Way::LentToDevice(lent)) => lent.bus().get(),
-            Some(Way::LentFromDevice(lent)) => lent.bus().get(),
-            Some(Way::Owned(_, bus)) => *bus,
-            None => 0,
+            Some(Way::CopiedOut(mapping)) => mapping.bus().get(),
+            Some(Way::CopiedIn(mapping)) => mapping.bus().get(),
+            Some(Way::LentOut(lent)) => lent.bus().get(),
+            Some(Way::LentIn(lent)) => lent.bus().get(),
+            // It is the CPU's: nothing of it may be given to a device.
+            Some(Way::TakenOut(..) | Way::TakenIn(..)) | None => 0,
         }
     }
 
     fn size(&self) -> usize {
         match &self.0 {
-            Some(Way::ToDevice(mapping)) => mapping.len(),
-            Some(Way::FromDevice(mapping)) => mapping.len(),
-            Some(Way::LentToDevice(lent)) => lent.len(),
-            Some(Way::LentFromDevice(lent)) => lent.len(),
-            // It is the CPU's: nothing of it may be given to a device.
-            Some(Way::Owned(..)) | None => 0,
+            Some(Way::CopiedOut(mapping)) => mapping.len(),
+            Some(Way::CopiedIn(mapping)) => mapping.len(),
+            Some(Way::LentOut(lent)) => lent.len(),
+            Some(Way::LentIn(lent)) => lent.len(),
+            Some(Way::TakenOut(..) | Way::TakenIn(..)) | None => 0,
         }
     }
 
     fn copy_from(&mut self, offset: usize, into: &mut [u8]) {
         self.take_back();
         match &mut self.0 {
-            Some(Way::FromDevice(mapping)) => {
+            Some(Way::CopiedIn(mapping)) => {
                 // Fails only for more bytes than the mapping has, which the trait's caller excludes, or after a reset of
                 // the pool, when there is nothing to copy.
                 let _ = mapping.sync_for_cpu(offset, into);
             }
-            Some(Way::Owned(buffer, _)) => {
+            Some(Way::TakenOut(buffer, _) | Way::TakenIn(buffer, _)) => {
                 let received = buffer.get(offset..).and_then(|all| all.get(..into.len()));
                 if let Some(received) = received {
                     into.copy_from_slice(received);
@@ -285,8 +333,8 @@ impl<const SLOT: usize> Drop for Bounced<'_, SLOT> {
         let done = unsafe { Quiesced::assert() };
         // An error says that the pool has been reset meanwhile: then the room is free already.
         let _ = match self.0.take() {
-            Some(Way::ToDevice(mapping)) => mapping.discard(&done),
-            Some(Way::FromDevice(mapping)) => mapping.discard(&done),
+            Some(Way::CopiedOut(mapping)) => mapping.discard(&done),
+            Some(Way::CopiedIn(mapping)) => mapping.discard(&done),
             _ => Ok(()),
         };
     }

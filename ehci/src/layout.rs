@@ -215,12 +215,34 @@ pub mod qh {
 /// Five pages, the first of which may begin in the middle (section 3.5.4). Every qTD but a transfer's last moves whole
 /// packets, since a short one would end the transfer (section 4.10.6).
 pub fn qtd_capacity(bus: u32, remaining: u32, max_packet: u32) -> u32 {
+    qtd_packets(bus, remaining, max_packet).unwrap_or(remaining)
+}
+
+/// As [`qtd_capacity`]; nothing if the rest fits.
+pub fn qtd_packets(bus: u32, remaining: u32, max_packet: u32) -> Option<u32> {
     let reach = PAGES * PAGE - bus % PAGE;
-    if remaining <= reach {
-        remaining
-    } else {
-        reach - reach % max_packet.max(1)
-    }
+    (remaining > reach).then(|| reach - reach % max_packet.max(1))
+}
+
+/// Returns the buffer pointers of a qTD for contiguous data at a bus address (section 3.5.4). Only those of pages that the data
+/// touch have a value: the controller uses no other.
+pub fn pointers(bus: u32, bytes: u32) -> [u32; 5] {
+    let end = (bus % PAGE).wrapping_add(bytes);
+    let touched = |index, page| if end > index * PAGE { page } else { 0 };
+    let [first, second, third, fourth, fifth] = all_pointers(bus);
+    [
+        first,
+        touched(1, second),
+        touched(2, third),
+        touched(3, fourth),
+        touched(4, fifth),
+    ]
+}
+
+/// As [`pointers`], for data that touch all five pages.
+pub fn all_pointers(bus: u32) -> [u32; 5] {
+    let page = |index| (bus & !(PAGE - 1)).wrapping_add(index * PAGE);
+    [bus, page(1), page(2), page(3), page(4)]
 }
 
 /// The block of coherent memory with the frame list and all descriptors, by number.
@@ -408,35 +430,20 @@ impl<M: Coherent + ?Sized> Descriptors<M> {
         self.store_qtd(qtd, qtd::TOKEN, 0);
     }
 
-    /// Writes a qTD for contiguous data at a bus address (section 3.5).
-    ///
-    /// Of the buffer pointers only those of pages that the data touches have a value: the controller uses no other. Their
-    /// upper halves are zero since the memory was allocated.
+    /// Writes a qTD (section 3.5). The upper halves of its [`pointers`] are zero since the memory was allocated.
     pub fn write_qtd(
         &self,
         qtd: Qtd,
         next: Link,
         alternate: Link,
         token: Token,
-        bus: u32,
-        bytes: u32,
+        pointers: [u32; 5],
     ) {
-        if usize::from(qtd.0) >= QTDS {
-            return;
+        if usize::from(qtd.0) < QTDS {
+            let [a, b, c, d, e] = pointers;
+            let row = [next.0, alternate.0, token.0, a, b, c, d, e];
+            self.memory.store_row(self.qtd_offset(qtd), &row);
         }
-        let mut row = [next.0, alternate.0, token.0, bus, 0, 0, 0, 0];
-        let [.., second, third, fourth, fifth] = &mut row;
-        let mut page = bus & !(PAGE - 1);
-        let mut left = (bus % PAGE).wrapping_add(bytes);
-        for pointer in [second, third, fourth, fifth] {
-            if left <= PAGE {
-                break;
-            }
-            left -= PAGE;
-            page = page.wrapping_add(PAGE);
-            *pointer = page;
-        }
-        self.memory.store_row(self.qtd_offset(qtd), &row);
     }
 
     /// Orders all earlier stores before all later ones, as the controller sees them.
@@ -482,14 +489,16 @@ mod tests {
     }
 
     fn write(memory: &Descriptors<crate::testing::Block>, bus: u32, bytes: u32) {
-        memory.write_qtd(Qtd(3), Link::NONE, Link::NONE, Token(0), bus, bytes);
+        let pointers = pointers(bus, bytes);
+        memory.write_qtd(Qtd(3), Link::NONE, Link::NONE, Token(0), pointers);
     }
 
     #[test]
     fn the_words_of_a_qtd_are_two_links_a_token_and_five_pointers() {
         let memory = crate::testing::descriptors();
         let token = Token::new(Pid::In, 512, true);
-        memory.write_qtd(Qtd(3), Link(0x40), Link(0x80), token, 0x1234_5678, 512);
+        let pointers = pointers(0x1234_5678, 512);
+        memory.write_qtd(Qtd(3), Link(0x40), Link(0x80), token, pointers);
         let words = [0, 4, 8, 12, 16, 20, 24, 28].map(|at| memory.load_qtd(Qtd(3), at));
         assert_eq!(words, [0x40, 0x80, token.0, 0x1234_5678, 0, 0, 0, 0]);
     }
@@ -541,7 +550,7 @@ mod tests {
         let memory = crate::testing::descriptors();
         memory.store_qh(Qh(200), 0, 1);
         memory.store_qtd(Qtd(200), 0, 1);
-        memory.write_qtd(Qtd(200), Link(2), Link(2), Token(2), 2, 2);
+        memory.write_qtd(Qtd(200), Link(2), Link(2), Token(2), [2; 5]);
         assert_eq!(
             (memory.load_qh(Qh(200), 0), memory.load_qtd(Qtd(200), 0)),
             (0, 0)

@@ -293,7 +293,7 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
             Stage::Closing => TransferError::Cancelled,
             Stage::Free | Stage::Open => return,
         };
-        self.finish_completed(qh);
+        self.complete(qh, true);
         if error != TransferError::Disconnected && self.memory.overlay_token(qh).active() {
             self.leave_in_translator(qh);
         }

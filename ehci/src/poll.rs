@@ -59,14 +59,14 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
         }
         for qh in self.active {
             if self.pipe(qh).is_some_and(|pipe| pipe.stage == Stage::Open) {
-                self.complete(qh);
+                self.complete(qh, false);
             }
         }
-        if self.streams.are_open() {
+        if self.streams.are_running() {
             self.step_streams();
         }
         self.expire(now);
-        if self.doorbell == Doorbell::Silent && self.ring.wants_doorbell() {
+        if self.ring.wants_doorbell() && self.doorbell == Doorbell::Silent {
             self.ring_doorbell(now);
         }
     }

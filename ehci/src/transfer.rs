@@ -10,14 +10,14 @@ mod table;
 pub(crate) use table::Transfers;
 
 use crate::controller::{Ehci, State};
-use crate::endpoint::{Direction, Kind};
+use crate::endpoint::{Direction, Endpoint, Kind};
 use crate::error::{SubmitError, TransferError};
-use crate::layout::{Pid, Qh, qh};
+use crate::layout::{Descriptors, Pid, Qh, Qtd, qh};
 use crate::memory::{Buffer, Dma};
 use crate::pipe::{Pipe, PipeId, Stage as PipeStage};
 use crate::platform::Platform;
 use crate::registers::Registers;
-use crate::schedule::queue::{Chain, Stage};
+use crate::schedule::queue::{Chain, MAX_CLOSING, Pool, Stage, Stages};
 use core::task::Waker;
 use table::Life;
 
@@ -62,9 +62,6 @@ impl<B> Request<B> {
         }
     }
 }
-
-/// A qTD moves this much wherever it begins.
-const MAX_TRAILER: u32 = 16 << 10;
 
 /// How a transfer is queued.
 struct How {
@@ -181,37 +178,26 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
             (Pid::Out, Pid::In)
         };
         let status = if given == 0 { Pid::In } else { status };
-        let bus = buffer.as_ref().map_or(0, Buffer::bus_address);
-        let stages = [
-            Stage {
-                pid: Pid::Setup,
-                bus: self.memory.setup_bus(id.qh),
-                bytes: 8,
-                toggle: false,
-            },
-            Stage {
+        let stages = Stages {
+            setup: Some(self.memory.setup_bus(id.qh)),
+            data: buffer.as_ref().filter(|_| given != 0).map(|buffer| Stage {
                 pid: data,
-                bus,
+                bus: buffer.bus_address(),
                 bytes: given as u32,
-                toggle: true,
-            },
-            Stage {
+            }),
+            closing: Some(Stage {
                 pid: status,
                 bus: 0,
                 bytes: 0,
-                toggle: true,
-            },
-        ];
-        let [first, _, last] = stages;
-        let without_data = [first, last];
-        let stages: &[Stage] = if given == 0 { &without_data } else { &stages };
+            }),
+        };
         let mut buffer = buffer;
         let how = How {
             part: Part::Whole,
             interrupt: true,
             timeout_us,
         };
-        self.enqueue(id, stages, &mut buffer, &how)
+        self.enqueue_stages(id, &stages, &mut buffer, &how)
             .map_err(|error| Rejected { error, buffer })
     }
 
@@ -276,18 +262,19 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
             .ok_or(SubmitError::WrongLength { announced, given })?
             .copy_from_slice(bytes);
         self.memory.store_behind(id.qh, &copy);
-        let stage = Stage {
-            pid: Pid::Out,
-            bus: self.memory.setup_bus(id.qh),
-            bytes: given as u32,
-            toggle: false,
-        };
+        let (bus, bytes) = (self.memory.setup_bus(id.qh), given as u32);
         let how = How {
             part: Part::Whole,
             interrupt: true,
             timeout_us,
         };
-        self.enqueue(id, &[stage], &mut None, &how)
+        let mut none = None;
+        let accepted = self.enqueue(id, &mut none, &how, |pool, memory, tail, _, _| {
+            pool.append_packet(memory, tail, bus, bytes)
+        });
+        // There is nothing to drop, which the compiler does not see.
+        core::mem::forget(none);
+        accepted
     }
 
     /// As [`Ehci::submit`]; takes the buffer if the transfer is accepted, and not otherwise.
@@ -310,32 +297,26 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
             && bytes != 0
             && bytes.is_multiple_of(endpoint.packet_bytes());
         let behind = u32::from(trailer);
-        if behind != 0 && (behind >= bytes || behind > MAX_TRAILER) {
+        if behind != 0 && (behind >= bytes || behind > MAX_CLOSING) {
             return Err(SubmitError::WrongLength {
                 announced: trailer,
                 given: bytes as usize,
             });
         }
         let before = bytes - behind;
-        let bus_behind = if behind == 0 {
-            bus
-        } else {
-            bus.wrapping_add(before)
+        let stage = |bus, bytes| Stage { pid, bus, bytes };
+        let stages = Stages {
+            setup: None,
+            data: Some(stage(bus, before)),
+            closing: if behind != 0 {
+                Some(stage(bus.wrapping_add(before), behind))
+            } else if with_empty {
+                Some(stage(bus, 0))
+            } else {
+                None
+            },
         };
-        let stage = |bus, bytes| Stage {
-            pid,
-            bus,
-            bytes,
-            toggle: false,
-        };
-        let stages = [stage(bus, before), stage(bus_behind, behind)];
-        let [first, _] = &stages;
-        let stages = if with_empty || behind != 0 {
-            &stages[..]
-        } else {
-            core::slice::from_ref(first)
-        };
-        self.enqueue(id, stages, buffer, how)
+        self.enqueue_stages(id, &stages, buffer, how)
     }
 
     /// Takes the end of a transfer, or nothing while it runs.
@@ -352,6 +333,17 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
         };
         self.transfers.free(id.index);
         Some(end)
+    }
+
+    /// Takes the end of what was sent ([`Ehci::send`]): how many bytes were. Nothing while it is under way.
+    pub fn sent(&mut self, id: TransferId) -> Option<Result<usize, TransferError>> {
+        let slot = self.transfers.find(id)?;
+        let Life::Done(status) = slot.life else {
+            return None;
+        };
+        let bytes = slot.bytes;
+        self.transfers.free(id.index);
+        Some(status.map(|()| bytes))
     }
 
     /// Whether a transfer has not ended yet.
@@ -391,7 +383,7 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
     pub(crate) fn expire(&mut self, now: u64) {
         for index in self.transfers.timed() {
             if let Some(slot) = self.transfers.get(index)
-                && slot.deadline.is_some_and(|deadline| now >= deadline)
+                && now >= slot.deadline
             {
                 let qh = slot.qh;
                 self.leave(qh, PipeStage::Aborting(TransferError::Timeout));
@@ -399,84 +391,122 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
         }
     }
 
+    /// Returns a pipe that takes transfers, if it is of the right kind.
     fn ready(&self, id: PipeId, kind: impl Fn(Kind) -> bool) -> Result<&Pipe, SubmitError> {
-        if self.state != State::Running {
-            return Err(SubmitError::NotRunning);
+        match self.find(id) {
+            Some(pipe)
+                if pipe.stage == PipeStage::Open
+                    && !pipe.gone
+                    && self.state == State::Running
+                    && pipe.endpoint.is_some_and(|endpoint| kind(endpoint.kind)) =>
+            {
+                Ok(pipe)
+            }
+            _ => Err(self.refusal(id, kind)),
         }
-        let pipe = self.find(id).ok_or(SubmitError::NoSuchPipe)?;
-        if !pipe.endpoint.is_some_and(|endpoint| kind(endpoint.kind)) {
-            Err(SubmitError::WrongKind)
-        } else if pipe.gone {
-            Err(SubmitError::Disconnected)
-        } else if pipe.stage != PipeStage::Open {
-            Err(SubmitError::Busy)
-        } else {
-            Ok(pipe)
+    }
+
+    /// Why [`Ehci::ready`] said no.
+    #[cold]
+    fn refusal(&self, id: PipeId, kind: impl Fn(Kind) -> bool) -> SubmitError {
+        if self.state != State::Running {
+            return SubmitError::NotRunning;
+        }
+        match self.find(id) {
+            None => SubmitError::NoSuchPipe,
+            Some(pipe) if !pipe.endpoint.is_some_and(|endpoint| kind(endpoint.kind)) => {
+                SubmitError::WrongKind
+            }
+            Some(pipe) if pipe.gone => SubmitError::Disconnected,
+            Some(_) => SubmitError::Busy,
         }
     }
 
     /// Queues a transfer; takes the buffer if it succeeds, and not otherwise.
-    fn enqueue(
+    fn enqueue_stages(
         &mut self,
         id: PipeId,
-        stages: &[Stage],
+        stages: &Stages,
         buffer: &mut Option<D::Buffer>,
         how: &How,
     ) -> Result<TransferId, SubmitError> {
+        let interrupt = how.interrupt;
+        self.enqueue(id, buffer, how, |pool, memory, tail, max_packet, stop| {
+            pool.append(memory, tail, stages, max_packet, stop, interrupt)
+        })
+    }
+
+    /// As [`Ehci::enqueue_stages`]; `append` writes the qTDs, given the tail, the size of a packet and the pipe's stop.
+    fn enqueue(
+        &mut self,
+        id: PipeId,
+        buffer: &mut Option<D::Buffer>,
+        how: &How,
+        append: impl FnOnce(
+            &mut Pool,
+            &Descriptors<D::Coherent>,
+            &mut Qtd,
+            u32,
+            Option<Qtd>,
+        ) -> Option<Chain>,
+    ) -> Result<TransferId, SubmitError> {
         let qh = id.qh;
-        if self.transfers.is_full() {
-            return Err(SubmitError::NoTransfers);
+        let index = self
+            .transfers
+            .first_free()
+            .ok_or(SubmitError::NoTransfers)?;
+        let pipe = self
+            .pipes
+            .get_mut(usize::from(qh.0))
+            .ok_or(SubmitError::NoSuchPipe)?;
+        if let Some(status) = pipe.take_cut(how.part.continues()) {
+            return Ok(self.record(index, qh, status, buffer, how));
         }
-        let cut = self
-            .pipe_mut(qh)
-            .and_then(|pipe| pipe.take_cut(how.part.continues()));
-        let (life, chain) = match cut {
-            // Its request is over already: it is recorded, and not executed.
-            Some(status) => (Life::Done(status), None),
-            None => {
-                let chain = self.append(qh, stages, how);
-                (Life::Queued, Some(chain.ok_or(SubmitError::NoDescriptors)?))
+        let max_packet = pipe.endpoint.as_ref().map_or(1, Endpoint::packet_bytes);
+        // A transfer that has more behind it leads to the pipe's stop after a short packet.
+        let mut stop = None;
+        if how.part.more() {
+            if pipe.stop.is_none() {
+                pipe.stop = self.pool.tail(&*self.memory);
             }
-        };
-        let deadline = match how.timeout_us {
-            Some(timeout) if chain.is_some() => {
-                Some(self.platform.now_us().saturating_add(timeout))
-            }
-            _ => None,
-        };
-        let index = self.transfers.first_free();
+            stop = Some(pipe.stop.ok_or(SubmitError::NoDescriptors)?);
+        }
+        let (memory, tail) = (&*self.memory, &mut pipe.tail);
+        let chain = append(&mut self.pool, memory, tail, max_packet, stop)
+            .ok_or(SubmitError::NoDescriptors)?;
+        let before = pipe.newest.replace(index);
+        if before.is_none() {
+            pipe.oldest = Some(index);
+        }
+        self.active.insert(qh);
+        self.statistics.transfers = self.statistics.transfers.wrapping_add(1);
+        self.statistics.qtds = self.statistics.qtds.wrapping_add(chain.count());
+        let deadline = how
+            .timeout_us
+            .map(|timeout| self.platform.now_us().saturating_add(timeout));
+        if let Some(before) = before.and_then(|before| self.transfers.get_mut(before)) {
+            before.next = Some(index);
+        }
         let generation = self
             .transfers
-            .begin(index, life, qh, chain, how.part, deadline, buffer);
-        if let Some(chain) = chain {
-            let newest = self.pipe_mut(qh).and_then(|pipe| {
-                let before = pipe.newest.replace(index);
-                if before.is_none() {
-                    pipe.oldest = Some(index);
-                }
-                before
-            });
-            if let Some(before) = newest.and_then(|newest| self.transfers.get_mut(newest)) {
-                before.next = Some(index);
-            }
-            self.active.insert(qh);
-            self.statistics.transfers = self.statistics.transfers.wrapping_add(1);
-            self.statistics.qtds = self.statistics.qtds.wrapping_add(chain.count());
-        }
+            .begin(index, qh, Some(chain), how.part, deadline, buffer);
         Ok(TransferId { index, generation })
     }
 
-    /// Writes the qTDs. A transfer that has more behind it leads to the pipe's stop after a short packet.
-    fn append(&mut self, qh: Qh, stages: &[Stage], how: &How) -> Option<Chain> {
-        let more = how.part.more();
-        let pipe = self.pipes.get_mut(usize::from(qh.0))?;
-        let max_packet = pipe.endpoint.as_ref()?.packet_bytes();
-        if more && pipe.stop.is_none() {
-            pipe.stop = Some(self.pool.tail(&*self.memory)?);
-        }
-        let stop = if more { pipe.stop } else { None };
-        let (memory, tail) = (&*self.memory, &mut pipe.tail);
-        self.pool
-            .append(memory, tail, stages, max_packet, stop, how.interrupt)
+    /// Records a transfer whose request is over already, and is not executed.
+    #[cold]
+    fn record(
+        &mut self,
+        index: u8,
+        qh: Qh,
+        status: Result<(), TransferError>,
+        buffer: &mut Option<D::Buffer>,
+        how: &How,
+    ) -> TransferId {
+        let generation = self
+            .transfers
+            .begin(index, qh, None, how.part, None, buffer);
+        self.transfers.end(index, 0, 0, status);
+        TransferId { index, generation }
     }
 }

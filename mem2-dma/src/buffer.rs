@@ -91,7 +91,7 @@ impl<'p, const SLOT: usize> DmaBuffer<'p, SLOT> {
             };
             return Err(Refused { error, value: self });
         }
-        if let Err(error) = self.pool.set_state(self.handle, State::Live) {
+        if let Err(error) = self.pool.lend(self.handle, len) {
             return Err(Refused { error, value: self });
         }
         // A line that was only loaded since the buffer came back is never written over what the device writes; and what a
@@ -104,7 +104,6 @@ impl<'p, const SLOT: usize> DmaBuffer<'p, SLOT> {
                 _ => self.pool.flush(self.offset, len as u32),
             }
         }
-        self.pool.count(0, len);
         Ok(Lent {
             buffer: ManuallyDrop::new(self),
             len: len as u32,

@@ -98,7 +98,7 @@ impl<'p, D: Way, const SLOT: usize> Mapping<'p, D, SLOT> {
             copy::copy_in(start, data, self.pool.stores, self.pool.provider.cache());
             copy::zero(start.add(data.len()), pad, self.pool.stores);
         }
-        self.pool.count(data.len(), 0);
+        self.pool.count(data.len());
         self.hand_over(0, self.len);
     }
 
@@ -177,7 +177,7 @@ impl<'p, D: DeviceReads, const SLOT: usize> Mapping<'p, D, SLOT> {
                 self.pool.provider.cache(),
             )
         };
-        self.pool.count(data.len(), 0);
+        self.pool.count(data.len());
         self.hand_over(first, len);
         Ok(())
     }
@@ -201,7 +201,7 @@ impl<'p, D: DeviceWrites, const SLOT: usize> Mapping<'p, D, SLOT> {
         let cache = self.pool.provider.cache();
         // SAFETY: checked to lie in the mapping.
         unsafe { copy::copy_out(self.pool.at(self.offset).add(offset), dst, cache) };
-        self.pool.count(dst.len(), 0);
+        self.pool.count(dst.len());
         Ok(())
     }
 

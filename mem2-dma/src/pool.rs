@@ -238,11 +238,17 @@ impl<'m, const SLOT: usize> Pool<'m, SLOT> {
             .with(|books| books.table.set_state(handle, state))?)
     }
 
-    pub(crate) fn count(&self, bounced: usize, direct: usize) {
+    /// Records that a buffer goes to the device with `direct` bytes.
+    pub(crate) fn lend(&self, handle: Handle, direct: usize) -> Result<(), Error> {
         self.books.with(|books| {
-            books.bounced += bounced as u64;
+            books.table.set_state(handle, State::Live)?;
             books.direct += direct as u64;
-        });
+            Ok(())
+        })
+    }
+
+    pub(crate) fn count(&self, bounced: usize) {
+        self.books.with(|books| books.bounced += bounced as u64);
     }
 
     /// Returns what the bus calls the byte at `offset`.

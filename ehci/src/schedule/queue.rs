@@ -2,18 +2,32 @@
 //!
 //! A queue always ends at a *tail*: a qTD that is not active, at which the controller waits. New work is written behind
 //! the tail first, then into the tail itself, whose token is stored last; the queue head's overlay is never written while
-//! the controller may look at it. After a short packet the controller follows the alternate pointer: to the last of several
-//! stages, past the rest of a single one.
+//! the controller may look at it. After a short packet the controller follows the alternate pointer: to what closes the
+//! transfer, or past it.
 
 use crate::QTDS;
-use crate::layout::{Descriptors, Link, Pid, Qh, Qtd, Token, qh, qtd, qtd_capacity};
+use crate::layout::{
+    Descriptors, Link, Pid, Qh, Qtd, Token, all_pointers, pointers, qh, qtd, qtd_packets,
+};
 use crate::memory::Coherent;
 
 /// All of a controller's descriptors. Whatever memory they lie in: what runs for every transfer is compiled once, with this
 /// crate, and not with each program that uses it.
 type Memory<'a> = Descriptors<dyn Coherent + 'a>;
 
-/// One stage of a transfer: contiguous bytes in one direction.
+/// What a transfer moves, in this order; one of the latter two at least.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stages {
+    /// Bus address of the setup packet of a control transfer.
+    pub setup: Option<u32>,
+    /// The data.
+    pub data: Option<Stage>,
+    /// What follows the data even if a short packet ends them early: the status of a control transfer, the trailer of another, an
+    /// empty packet. At most [`MAX_CLOSING`] bytes.
+    pub closing: Option<Stage>,
+}
+
+/// Contiguous bytes in one direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stage {
     /// Packet identifier.
@@ -22,23 +36,24 @@ pub struct Stage {
     pub bus: u32,
     /// Number of bytes; zero is one empty packet.
     pub bytes: u32,
-    /// Toggle of the first packet, where the queue head takes toggles from qTDs.
-    pub toggle: bool,
 }
+
+/// Bytes of a closing stage: what one qTD moves wherever they begin.
+pub const MAX_CLOSING: u32 = 16 << 10;
 
 /// The qTDs of one transfer, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Chain {
     first: Qtd,
     last: Qtd,
-    /// The last but one, if there are several stages: the last stage is a single qTD, which a short packet does not skip.
-    before: Option<Qtd>,
+    /// The last but one, if the last is a closing stage, which a short packet does not skip; else [`NONE`].
+    before: Qtd,
     count: u8,
     /// Data moves to the host.
     data_in: bool,
-    /// Bytes of all data stages.
+    /// Bytes of the data.
     bytes: u32,
-    /// Bytes of the last of several stages.
+    /// Bytes of the closing stage.
     trailer: u16,
 }
 
@@ -53,7 +68,7 @@ impl Chain {
         self.count.into()
     }
 
-    /// Returns the bytes of all data stages, without those of the last of several stages.
+    /// Returns the bytes of the data, without those of a closing stage.
     pub fn bytes(self) -> u32 {
         self.bytes
     }
@@ -71,14 +86,14 @@ pub enum Progress {
     Running,
     /// Every stage has ended; a short packet may have ended the data early.
     Done {
-        /// Bytes of data stages that were moved.
+        /// Bytes of the data that were moved.
         bytes: u32,
-        /// Bytes of the last of several stages that were moved.
+        /// Bytes of the closing stage that were moved.
         trailer: u16,
     },
     /// The queue halted.
     Failed {
-        /// Bytes of data stages that were moved before.
+        /// Bytes of the data that were moved before.
         bytes: u32,
         /// The qTD that failed.
         at: Qtd,
@@ -155,133 +170,164 @@ impl Pool {
     /// Appends a transfer to the queue that ends at `tail`, and moves the tail behind it.
     ///
     /// The first qTD becomes active with the last store: the controller sees all of the transfer or nothing. The last one
-    /// asks for an interrupt if that is wanted. A short packet leads to the last of several stages, which is a single qTD; else
-    /// to `stop`, or past the transfer. Returns nothing, having changed nothing, when too few qTDs are free or there is no stage.
-    pub fn append(
+    /// asks for an interrupt if that is wanted. A short packet leads to the closing stage; else to `stop`, or past the transfer.
+    /// Returns nothing, having changed nothing, when too few qTDs are free or there is nothing to move.
+    ///
+    /// `max_packet` is at most 1024: four pages, which every qTD but the last moves at least, hold a packet. Generic over the
+    /// memory, so that to write a qTD takes eight stores and no call.
+    pub fn append<M: Coherent>(
         &mut self,
-        memory: &Memory<'_>,
+        memory: &Descriptors<M>,
         tail: &mut Qtd,
-        stages: &[Stage],
+        stages: &Stages,
         max_packet: u32,
         stop: Option<Qtd>,
         interrupt: bool,
     ) -> Option<Chain> {
-        // Four pages, which every qTD but the last moves at least, hold a packet of this size.
-        let max_packet = max_packet.clamp(1, 1024);
-        let (last_stage, before_last) = stages.split_last()?;
-        let control = before_last
-            .first()
-            .is_some_and(|stage| stage.pid == Pid::Setup);
         let (first, end) = (*tail, self.free);
+        // Where the data lead to when all of them were moved, and where a short packet leads.
+        let (mut behind_data, mut alternate) = (end, stop.unwrap_or(end));
         let mut ahead = self.entries.get(usize::from(end.0))?.next;
-        let mut closing = first;
-        let mut alternate = Link::transfer(memory.qtd_bus(stop.unwrap_or(end)));
-        if !before_last.is_empty() {
-            let one =
-                qtd_capacity(last_stage.bus, last_stage.bytes, max_packet) == last_stage.bytes;
-            closing = ahead;
-            ahead = self
-                .entries
-                .get(usize::from(closing.0))
-                .filter(|_| one)?
-                .next;
-            alternate = Link::transfer(memory.qtd_bus(closing));
+        if stages.closing.is_some() {
+            behind_data = ahead;
+            alternate = ahead;
+            ahead = self.entries.get(usize::from(ahead.0))?.next;
         }
+        let mut writer = Writer {
+            memory,
+            entries: &mut self.entries,
+            at: first,
+            shown: 0,
+            count: 0,
+        };
+        let alternate = Link::transfer(memory.qtd_bus(alternate));
         let mut chain = Chain {
             first,
             last: first,
-            before: None,
+            before: NONE,
             count: 0,
             data_in: false,
             bytes: 0,
             trailer: 0,
         };
-        let (mut at, mut first_token) = (first, Token(0));
-        for (index, stage) in stages.iter().enumerate() {
-            let Stage {
-                pid,
-                mut bus,
-                bytes: mut left,
-                mut toggle,
-            } = *stage;
-            let is_last = index == before_last.len();
-            // A short packet in the last of several stages leads where all of it does.
-            let is_closing = is_last && index != 0;
-            let alternate = if is_closing { Link::NONE } else { alternate };
-            if pid != Pid::Setup {
-                chain.data_in |= pid == Pid::In && left != 0;
-                if is_closing {
-                    chain.trailer = left as u16;
-                } else {
-                    chain.bytes += left;
-                }
+        let mut first_token = Token(0);
+        if let Some(bus) = stages.setup {
+            let behind = match stages.data {
+                None => behind_data,
+                Some(_) => writer.take(&mut ahead)?,
+            };
+            chain.before = writer.at;
+            first_token = Token::new(Pid::Setup, 8, false);
+            writer.put(behind, alternate, first_token, pointers(bus, 8), 8);
+        }
+        if let Some(Stage {
+            pid,
+            mut bus,
+            bytes,
+        }) = stages.data
+        {
+            chain.data_in = pid == Pid::In && bytes != 0;
+            chain.bytes = bytes;
+            let mut left = bytes;
+            let mut token = Token::new(pid, 0, stages.setup.is_some());
+            if stages.setup.is_none() {
+                first_token = token;
             }
-            loop {
-                let bytes = qtd_capacity(bus, left, max_packet);
-                left -= bytes;
-                let mut token = Token::new(pid, bytes, toggle);
-                let behind = if left == 0 && is_last {
-                    token.set_interrupt(interrupt);
-                    end
-                } else if left == 0 && index + 1 == before_last.len() {
-                    chain.before = Some(at);
-                    closing
-                } else if let Some(entry) = self.entries.get(usize::from(ahead.0)) {
-                    core::mem::replace(&mut ahead, entry.next)
-                } else {
+            while let Some(bytes) = qtd_packets(bus, left, max_packet) {
+                let Some(behind) = writer.take(&mut ahead) else {
+                    chain.count = writer.count;
                     self.disarm(memory, chain);
                     return None;
                 };
-                if chain.count == 0 {
-                    // The controller may be waiting at it.
-                    first_token = core::mem::take(&mut token);
-                }
-                let next = Link::transfer(memory.qtd_bus(behind));
-                memory.write_qtd(at, next, alternate, token, bus, bytes);
-                self.set(at, behind, bytes as u16);
-                chain.count += 1;
-                chain.last = at;
-                at = behind;
-                if left == 0 {
-                    break;
-                }
+                token.set_bytes(bytes);
+                writer.put(behind, alternate, token, all_pointers(bus), bytes);
                 bus = bus.wrapping_add(bytes);
-                if control {
-                    // Its queue head takes the toggle from each qTD: it alternates per packet.
-                    toggle ^= bytes.div_ceil(max_packet) % 2 == 1;
+                left -= bytes;
+                if stages.setup.is_some() {
+                    // The queue head takes the toggle from each qTD: it alternates per packet.
+                    token.set_toggle(token.toggle() ^ (bytes.div_ceil(max_packet) % 2 == 1));
                 }
             }
+            token.set_bytes(left);
+            token.set_interrupt(interrupt && stages.closing.is_none());
+            chain.before = writer.at;
+            writer.put(behind_data, alternate, token, pointers(bus, left), left);
         }
+        match stages.closing {
+            // It has no stage before it: the last of the data is the last of all.
+            None => chain.last = core::mem::replace(&mut chain.before, NONE),
+            Some(Stage { pid, bus, bytes }) => {
+                chain.last = writer.at;
+                chain.trailer = bytes as u16;
+                let mut token = Token::new(pid, bytes, stages.setup.is_some());
+                token.set_interrupt(interrupt);
+                // A short packet leads where all of it does.
+                writer.put(end, Link::NONE, token, pointers(bus, bytes), bytes);
+            }
+        }
+        chain.count = writer.count;
         self.free = ahead;
         self.available -= usize::from(chain.count);
         memory.init_dummy(end);
         memory.barrier();
+        first_token.set_bytes(self.bytes(first));
+        first_token.set_interrupt(interrupt && chain.count == 1);
         memory.store_qtd(first, qtd::TOKEN, first_token.0);
         memory.barrier();
         *tail = end;
         Some(chain)
     }
 
+    /// As [`Pool::append`], of bytes in one page that make a single packet, which the controller sends.
+    pub fn append_packet<M: Coherent>(
+        &mut self,
+        memory: &Descriptors<M>,
+        tail: &mut Qtd,
+        bus: u32,
+        bytes: u32,
+    ) -> Option<Chain> {
+        let (first, end) = (*tail, self.free);
+        self.free = self.entries.get(usize::from(end.0))?.next;
+        self.available -= 1;
+        self.set(first, end, bytes as u16);
+        memory.init_dummy(end);
+        let next = Link::transfer(memory.qtd_bus(end));
+        memory.write_qtd(first, next, next, Token(0), pointers(bus, bytes));
+        let mut token = Token::new(Pid::Out, bytes, false);
+        token.set_interrupt(true);
+        memory.barrier();
+        memory.store_qtd(first, qtd::TOKEN, token.0);
+        memory.barrier();
+        *tail = end;
+        Some(Chain {
+            first,
+            last: first,
+            before: NONE,
+            count: 1,
+            data_in: false,
+            bytes,
+            trailer: 0,
+        })
+    }
+
     /// Looks how far the controller has come with the oldest transfer of a queue.
     ///
     /// A qTD's token is final once it is inactive, since the controller writes it back when it retires the qTD
     /// (section 4.10.4).
-    pub fn progress(&self, memory: &Memory<'_>, chain: Chain) -> Progress {
+    pub fn progress(&self, memory: &Memory<'_>, chain: &Chain) -> Progress {
         let end = memory.token(chain.last);
         if !end.active() && !end.halted() {
             let left = end.bytes().min(self.bytes(chain.last));
             // It has ended well, and so have all before it; a short packet leads past some that stay active.
-            match chain.before.map(|before| memory.token(before)) {
-                None => {
-                    let bytes = chain.bytes.saturating_sub(left);
-                    return Progress::Done { bytes, trailer: 0 };
-                }
-                Some(before) if !before.active() && before.bytes() == 0 => {
-                    let trailer = chain.trailer.saturating_sub(left as u16);
-                    let bytes = chain.bytes;
-                    return Progress::Done { bytes, trailer };
-                }
-                Some(_) => {}
+            if chain.before == NONE {
+                let bytes = chain.bytes.saturating_sub(left);
+                return Progress::Done { bytes, trailer: 0 };
+            }
+            let before = memory.token(chain.before);
+            if !before.active() && before.bytes() == 0 {
+                let trailer = chain.trailer.saturating_sub(left as u16);
+                let bytes = chain.bytes;
+                return Progress::Done { bytes, trailer };
             }
         }
         self.progress_by_qtd(memory, chain)
@@ -289,7 +335,7 @@ impl Pool {
 
     /// As [`Pool::progress`], of a transfer that has not ended, or not well, or early.
     #[inline(never)]
-    fn progress_by_qtd(&self, memory: &Memory<'_>, chain: Chain) -> Progress {
+    fn progress_by_qtd(&self, memory: &Memory<'_>, chain: &Chain) -> Progress {
         let (mut at, mut moved, mut trailer) = (chain.first, 0, 0);
         let mut skipping = false;
         for index in 0..chain.count {
@@ -306,7 +352,7 @@ impl Pool {
             let asked = self.bytes(at);
             // A device cannot make the controller count upwards; a remainder larger than the request would be nonsense.
             let done = asked.saturating_sub(token.bytes());
-            if is_last && chain.before.is_some() {
+            if is_last && chain.before != NONE {
                 trailer = done as u16;
             } else if token.pid() != Pid::Setup as u32 {
                 moved += done;
@@ -319,7 +365,7 @@ impl Pool {
                 };
             }
             if done < asked && token.pid() == Pid::In as u32 {
-                if chain.before.is_none() {
+                if chain.before == NONE {
                     return Progress::Done {
                         bytes: moved,
                         trailer: 0,
@@ -440,6 +486,47 @@ impl Pool {
     }
 }
 
+/// Writes the qTDs of one transfer in order.
+struct Writer<'a, M> {
+    memory: &'a Descriptors<M>,
+    entries: &'a mut [Entry; QTDS],
+    /// The next that is written.
+    at: Qtd,
+    /// The bits of its token that are written: none of the first one's, as the controller may be waiting there.
+    shown: u32,
+    /// How many were written.
+    count: u8,
+}
+
+impl<M: Coherent> Writer<'_, M> {
+    /// Takes one of those that are free; nothing at their end.
+    #[inline(always)]
+    fn take(&self, ahead: &mut Qtd) -> Option<Qtd> {
+        let entry = self.entries.get(usize::from(ahead.0))?;
+        Some(core::mem::replace(ahead, entry.next))
+    }
+
+    /// Writes one that leads to `behind`.
+    #[inline(always)]
+    fn put(&mut self, behind: Qtd, alternate: Link, token: Token, pointers: [u32; 5], bytes: u32) {
+        let (next, token) = (
+            Link::transfer(self.memory.qtd_bus(behind)),
+            Token(token.0 & self.shown),
+        );
+        self.memory
+            .write_qtd(self.at, next, alternate, token, pointers);
+        if let Some(entry) = self.entries.get_mut(usize::from(self.at.0)) {
+            *entry = Entry {
+                next: behind,
+                bytes: bytes as u16,
+            };
+        }
+        self.count += 1;
+        self.shown = u32::MAX;
+        self.at = behind;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -450,15 +537,18 @@ mod tests {
         let mut pool = Pool::new();
         let mut tail = pool.tail(&memory).unwrap();
         let before = (tail, pool.available());
-        let stage = |bytes| Stage {
-            pid: Pid::In,
-            bus: 0x1000,
-            bytes,
-            toggle: false,
+        let stages = |bytes| Stages {
+            setup: None,
+            data: Some(Stage {
+                pid: Pid::In,
+                bus: 0x1000,
+                bytes,
+            }),
+            closing: None,
         };
         let too_many = (QTDS as u32) * 20480;
         assert!(
-            pool.append(&memory, &mut tail, &[stage(too_many)], 512, None, true)
+            pool.append(&memory, &mut tail, &stages(too_many), 512, None, true)
                 .is_none()
         );
         assert_eq!((tail, pool.available()), before);
@@ -466,7 +556,7 @@ mod tests {
         let chain = pool.append(
             &memory,
             &mut tail,
-            &[stage(too_many - 20480)],
+            &stages(too_many - 20480),
             512,
             None,
             true,
@@ -486,11 +576,12 @@ mod tests {
         let memory = crate::testing::descriptors();
         let mut pool = Pool::new();
         let mut tail = pool.tail(&memory).unwrap();
-        let stage = |pid, bytes| Stage {
-            pid,
-            bus: 0x1000,
-            bytes,
-            toggle: false,
+        let stage = |pid, bytes| {
+            Some(Stage {
+                pid,
+                bus: 0x1000,
+                bytes,
+            })
         };
         let alternates = |pool: &Pool, chain| {
             let mut found = vec![];
@@ -500,11 +591,11 @@ mod tests {
             found
         };
 
-        let stages = [
-            stage(Pid::Setup, 8),
-            stage(Pid::In, 30_000),
-            stage(Pid::Out, 0),
-        ];
+        let stages = Stages {
+            setup: Some(0x2000),
+            data: stage(Pid::In, 30_000),
+            closing: stage(Pid::Out, 0),
+        };
         let chain = pool.append(&memory, &mut tail, &stages, 64, None, true);
         let chain = chain.unwrap();
         let status = memory.qtd_bus(chain.last);
@@ -512,7 +603,11 @@ mod tests {
 
         let stop = pool.tail(&memory).unwrap();
         for bytes in [13, 30_000] {
-            let stages = [stage(Pid::In, bytes)];
+            let stages = Stages {
+                setup: None,
+                data: stage(Pid::In, bytes),
+                closing: None,
+            };
             let qtds = bytes.div_ceil(20_480) as usize;
             let chain = pool.append(&memory, &mut tail, &stages, 512, None, true);
             let past = memory.qtd_bus(tail);

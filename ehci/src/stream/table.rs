@@ -114,10 +114,9 @@ impl<B> Streams<B> {
         }
     }
 
-    /// Whether there is any, or something left of one.
-    pub(crate) fn are_open(&self) -> bool {
-        let open = |stream: &Stream| stream.stage != Stage::Free;
-        !self.schedule.is_idle() || self.streams.iter().any(open)
+    /// Whether packets are under way.
+    pub(crate) fn are_running(&self) -> bool {
+        !self.schedule.is_idle()
     }
 
     /// The bandwidth that streams take.

@@ -12,22 +12,34 @@ use crate::schedule::queue::{Chain, Progress};
 const RETRIES: u8 = 32;
 
 impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
-    /// Ends what the controller has finished on a pipe.
-    pub(crate) fn complete(&mut self, qh: Qh) {
-        while let Some(index) = self.pipe(qh).and_then(|pipe| pipe.oldest) {
-            let Some(chain) = self.transfers.get(index).and_then(|slot| slot.chain) else {
-                return;
-            };
-            match self.pool.progress(&*self.memory, chain) {
-                Progress::Running => return,
-                Progress::Done { bytes, trailer } => self.succeed(qh, bytes as usize, trailer),
-                Progress::Failed { bytes, at, token } => {
-                    if !self.try_again(qh, at, token) {
-                        self.fail_oldest(qh, bytes as usize, cause(token));
-                    }
-                    return;
-                }
+    /// Ends what the controller has finished on a pipe, and what it failed at unless the pipe is unscheduled.
+    pub(crate) fn complete(&mut self, qh: Qh, unscheduled: bool) {
+        while self.complete_oldest(qh, unscheduled) {}
+    }
+
+    /// Ends the oldest transfer of a pipe if the controller has finished it. Returns whether to look at another one.
+    // All that an ordinary end takes is inlined here, and kept out of loops, whose frames it would enlarge.
+    #[inline(never)]
+    fn complete_oldest(&mut self, qh: Qh, unscheduled: bool) -> bool {
+        let Some(index) = self.pipe(qh).and_then(|pipe| pipe.oldest) else {
+            return false;
+        };
+        let slot = self.transfers.get(index);
+        let Some(chain) = slot.and_then(|slot| slot.chain.as_ref()) else {
+            return false;
+        };
+        match self.pool.progress(&*self.memory, chain) {
+            Progress::Done { bytes, trailer } => {
+                self.succeed(qh, index, bytes as usize, trailer);
+                self.pipe(qh).is_some_and(|pipe| pipe.oldest.is_some())
             }
+            Progress::Failed { bytes, at, token } if !unscheduled => {
+                if !self.try_again(qh, at, token) {
+                    self.fail_oldest(qh, bytes as usize, cause(token));
+                }
+                false
+            }
+            Progress::Running | Progress::Failed { .. } => false,
         }
     }
 
@@ -37,22 +49,9 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
         if error != TransferError::Stall {
             self.leave_in_translator(qh);
         }
-        self.end_oldest(qh, bytes, 0, Err(error));
+        self.end_early(qh, bytes, Err(error));
         self.end_all(qh, TransferError::Flushed, TransferError::Flushed);
         self.restart_queue(qh);
-    }
-
-    /// Ends those at the front of an unscheduled pipe that the controller had finished before it left.
-    pub(crate) fn finish_completed(&mut self, qh: Qh) {
-        while let Some(index) = self.pipe(qh).and_then(|pipe| pipe.oldest) {
-            let Some(chain) = self.transfers.get(index).and_then(|slot| slot.chain) else {
-                return;
-            };
-            match self.pool.progress(&*self.memory, chain) {
-                Progress::Done { bytes, trailer } => self.succeed(qh, bytes as usize, trailer),
-                Progress::Running | Progress::Failed { .. } => return,
-            }
-        }
     }
 
     /// Ends all transfers of a pipe that is halted or unscheduled: the first with one error, the rest with another.
@@ -66,7 +65,7 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
                 Some(chain) => self.pool.moved(&*self.memory, chain),
                 None => 0,
             };
-            self.end_oldest(qh, bytes as usize, 0, Err(error));
+            self.end_early(qh, bytes as usize, Err(error));
             error = rest;
         }
         if let Some(stop) = self.pipe_mut(qh).and_then(|pipe| pipe.stop.take()) {
@@ -74,24 +73,28 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
         }
     }
 
-    /// Ends the oldest transfer of a pipe without error; after a short packet also those that continue it.
-    fn succeed(&mut self, qh: Qh, bytes: usize, trailer: u16) {
-        let oldest = self.pipe(qh).and_then(|pipe| pipe.oldest);
-        let Some(slot) = oldest.and_then(|index| self.transfers.get(index)) else {
+    /// Ends the oldest transfer of a pipe without error.
+    #[inline]
+    fn succeed(&mut self, qh: Qh, oldest: u8, bytes: usize, trailer: u16) {
+        let slot = self.transfers.get(oldest);
+        if slot.is_some_and(|slot| slot.part.more()) {
+            self.succeed_in_part(qh, oldest, bytes, trailer);
             return;
-        };
-        let more = slot.part.more();
-        let short = more && bytes < slot.buffer.as_ref().map_or(0, Buffer::size);
-        self.end_oldest(qh, bytes, trailer, Ok(()));
-        let Some(pipe) = self.pipe_mut(qh) else {
-            return;
-        };
-        pipe.retries = 0;
-        if !more {
-            if let Some(stop) = pipe.stop.take() {
-                self.pool.release_tail(stop);
-            }
-        } else if short {
+        }
+        self.end_oldest(qh, oldest, bytes, trailer, Ok(()));
+        if let Some(stop) = self.pipe_mut(qh).and_then(|pipe| pipe.stop.take()) {
+            self.pool.release_tail(stop);
+        }
+    }
+
+    /// Ends a piece of a request that has more; after a short packet also those that continue it.
+    #[inline(never)]
+    fn succeed_in_part(&mut self, qh: Qh, oldest: u8, bytes: usize, trailer: u16) {
+        let slot = self.transfers.get(oldest);
+        let buffer = slot.and_then(|slot| slot.buffer.as_ref());
+        let short = bytes < buffer.map_or(0, Buffer::size);
+        self.end_oldest(qh, oldest, bytes, trailer, Ok(()));
+        if short {
             self.cut_short(qh);
         }
     }
@@ -119,7 +122,7 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
                 .transfers
                 .get(index)
                 .is_some_and(|slot| slot.part.more());
-            self.end_oldest(qh, 0, 0, status);
+            self.end_early(qh, 0, status);
         }
         if !continued && let Some(pipe) = self.pipe_mut(qh) {
             // The last piece was there: what comes now is another request.
@@ -142,23 +145,31 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
         true
     }
 
+    /// As [`Ehci::end_oldest`], of one that did not run to its end.
+    #[cold]
+    #[inline(never)]
+    fn end_early(&mut self, qh: Qh, bytes: usize, status: Result<(), TransferError>) {
+        if let Some(oldest) = self.pipe(qh).and_then(|pipe| pipe.oldest) {
+            self.end_oldest(qh, oldest, bytes, 0, status);
+        }
+    }
+
     /// Takes the oldest transfer off a pipe, frees its qTDs and records its end.
+    #[inline(always)]
     fn end_oldest(
         &mut self,
         qh: Qh,
+        oldest: u8,
         bytes: usize,
         trailer: u16,
         status: Result<(), TransferError>,
     ) {
-        let Some(pipe) = self.pipes.get_mut(usize::from(qh.0)) else {
+        let pipe = self.pipes.get_mut(usize::from(qh.0));
+        let slot = self.transfers.get_mut(oldest);
+        let (Some(pipe), Some(slot)) = (pipe, slot) else {
             return;
         };
-        let Some(index) = pipe.oldest else {
-            return;
-        };
-        let Some(slot) = self.transfers.get_mut(index) else {
-            return;
-        };
+        pipe.retries = 0;
         pipe.oldest = slot.next.take();
         if pipe.oldest.is_none() {
             pipe.newest = None;
@@ -174,14 +185,14 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
             let executed = status.is_ok() && bytes == chain.bytes() as usize;
             self.pool.release(&*self.memory, chain, executed);
         }
-        self.transfers.end(index, bytes, trailer, status);
+        self.transfers.end(oldest, bytes, trailer, status);
         let counters = &mut self.statistics;
         let total = if is_in {
             &mut counters.bytes_in
         } else {
             &mut counters.bytes_out
         };
-        *total = total.wrapping_add(bytes as u64 + u64::from(trailer));
+        *total = total.wrapping_add((bytes + usize::from(trailer)) as u64);
         counters.failed = counters.failed.wrapping_add(u32::from(status.is_err()));
     }
 }

@@ -28,7 +28,8 @@ pub(crate) struct Transfer<B> {
     pub(super) part: Part,
     /// Nobody will take the completion.
     pub(super) abandoned: bool,
-    pub(super) deadline: Option<u64>,
+    /// When its time is up, if it is one of [`Transfers::timed`].
+    pub(super) deadline: u64,
     /// The transfer behind it in the same pipe.
     pub(super) next: Option<u8>,
     pub(super) waker: Option<Waker>,
@@ -46,7 +47,7 @@ impl<B> Transfer<B> {
         trailer: 0,
         part: Part::Whole,
         abandoned: false,
-        deadline: None,
+        deadline: 0,
         next: None,
         waker: None,
         woken: false,
@@ -94,7 +95,9 @@ impl<B> Transfers<B> {
 
     /// Returns when the next transfer's time is up.
     pub(crate) fn next_expiry(&self) -> Option<u64> {
-        let timed = self.timed().filter_map(|index| self.get(index)?.deadline);
+        let timed = self
+            .timed()
+            .filter_map(|index| Some(self.get(index)?.deadline));
         timed.min()
     }
 
@@ -111,13 +114,9 @@ impl<B> Transfers<B> {
             .filter(|slot| slot.generation == id.generation && !matches!(slot.life, Life::Free))
     }
 
-    pub(super) fn is_full(&self) -> bool {
-        self.free == 0
-    }
-
     /// Returns one that is free, unless all are in use.
-    pub(super) fn first_free(&self) -> u8 {
-        self.free.trailing_zeros() as u8
+    pub(super) fn first_free(&self) -> Option<u8> {
+        (self.free != 0).then(|| self.free.trailing_zeros() as u8)
     }
 
     /// The queued transfers that have a deadline.
@@ -133,11 +132,9 @@ impl<B> Transfers<B> {
     }
 
     /// Fills a free slot, field by field: it is not worth a copy of all of it. Takes the buffer; returns the slot's generation.
-    #[expect(clippy::too_many_arguments, reason = "they are the fields")]
     pub(super) fn begin(
         &mut self,
         index: u8,
-        life: Life,
         qh: Qh,
         chain: Option<Chain>,
         part: Part,
@@ -147,29 +144,27 @@ impl<B> Transfers<B> {
         let Some(slot) = self.slots.get_mut(usize::from(index)) else {
             return 0;
         };
-        slot.life = life;
+        slot.life = Life::Queued;
         slot.generation = slot.generation.wrapping_add(1);
         slot.qh = qh;
         slot.chain = chain;
-        slot.bytes = 0;
-        slot.trailer = 0;
         slot.part = part;
-        slot.abandoned = false;
-        slot.deadline = deadline;
         slot.next = None;
         if buffer.is_some() {
-            // A free slot has none: what comes back is nothing.
-            core::mem::swap(&mut slot.buffer, buffer);
+            // A free slot has none: there is nothing to drop.
+            core::mem::forget(core::mem::replace(&mut slot.buffer, buffer.take()));
         }
         let bit = 1 << index;
         self.free &= !bit;
-        if deadline.is_some() {
+        if let Some(deadline) = deadline {
+            slot.deadline = deadline;
             self.timed |= bit;
         }
         slot.generation
     }
 
     /// Ends a queued transfer. If it was abandoned, its buffer is dropped and the slot is free.
+    #[inline(always)]
     pub(super) fn end(
         &mut self,
         index: u8,
@@ -188,6 +183,7 @@ impl<B> Transfers<B> {
         slot.trailer = trailer;
         slot.life = Life::Done(status);
         if slot.abandoned {
+            slot.abandoned = false;
             self.free(index);
         } else if slot.waker.is_some() {
             slot.woken = true;
@@ -207,8 +203,8 @@ impl<B> Transfers<B> {
         }
         if slot.waker.is_some() {
             slot.waker = None;
+            slot.woken = false;
         }
-        slot.woken = false;
         self.free |= 1 << index;
     }
 

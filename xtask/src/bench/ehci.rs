@@ -41,8 +41,9 @@ fn is_copy(name: &str) -> bool {
 }
 
 fn run(bench: &mut Bench) -> Result<()> {
-    let emulated = Emulated::new(bench)?;
+    let emulated = Emulated::counted(bench)?;
     let direct = Measured::new(bench, &emulated, "direct", COMMAND)?;
+    let small = Measured::new(bench, &Emulated::new(bench)?, "direct", COMMAND)?;
     let bounced = Measured::new(bench, &emulated, "bounced", COMMAND)?;
     let full = Measured::new(bench, &emulated, "direct", FULL)?;
 
@@ -52,6 +53,10 @@ fn run(bench: &mut Bench) -> Result<()> {
             .baseline(770_000.0)
             .at_most(20_000.0)
             .note("128 KiB commands, without waiting and cache lines; baseline: Linux 6.1, in all"),
+    );
+    bench.add(
+        "ehci.insns_per_mib.direct.small",
+        Figure::new(small.instructions(), "insns").note("the same built for size, as boot.dol is"),
     );
     bench.add(
         "ehci.insns_per_mib.bounced",

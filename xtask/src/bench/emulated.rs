@@ -31,11 +31,23 @@ impl Emulated {
     /// The build fails.
     pub fn new(bench: &Bench) -> Result<Self> {
         images::build(bench.workspace, None)?;
+        Self::with_images(bench, bench.workspace.target("dol"))
+    }
+
+    /// Builds the test image as a program whose instructions are counted.
+    ///
+    /// # Errors
+    /// The build fails.
+    pub fn counted(bench: &Bench) -> Result<Self> {
+        Self::with_images(bench, images::build_counted(bench.workspace)?)
+    }
+
+    fn with_images(bench: &Bench, images: PathBuf) -> Result<Self> {
         let qemu = Emulator::Qemu.find(bench.workspace)?.path;
         let tools = Tools {
             dolphin: qemu.clone(),
             qemu,
-            images: bench.workspace.target("dol"),
+            images,
         };
         Ok(Self { tools })
     }

@@ -161,14 +161,15 @@ fn direct(
     let mut buffer = device.allocate(BYTES).map_err(|_| "no buffer")?;
     buffer.fill(0x3C);
     let lent = omitted.at("direct-out-clean", || buffer.lend_to_device(BYTES));
-    let data = Data::from(lent.map_err(|_| "not lent")?);
-    let mut buffer = stick.write(controller, 0, data)?.reclaim().ok_or("lost")?;
+    let mut data = Some(Data::from(lent.map_err(|_| "not lent")?));
+    stick.write(controller, 0, &mut data)?;
+    let mut buffer = data.and_then(Data::reclaim).ok_or("lost")?;
 
     buffer.fill(0);
     let lent = omitted.at("direct-in-flush", || buffer.lend_from_device(BYTES));
-    let data = Data::from(lent.map_err(|_| "not lent")?);
-    let data = stick.read(controller, 0, (BYTES / BLOCK) as u16, data)?;
-    let buffer = omitted.at("direct-in-invalidate", || data.reclaim());
+    let mut data = Some(Data::from(lent.map_err(|_| "not lent")?));
+    stick.read(controller, 0, (BYTES / BLOCK) as u16, &mut data)?;
+    let buffer = omitted.at("direct-in-invalidate", || data.and_then(Data::reclaim));
     all(buffer.as_deref().ok_or("lost")?, 0x3C)
 }
 
@@ -183,8 +184,7 @@ fn bounced_out(
 ) -> Result<(), &'static str> {
     let slice = [0x5A; SLICE];
     let copy = omitted.at("bounced-out-clean", || controller.dma().outgoing(&slice));
-    stick.write(controller, 8, copy.map_err(|_| "no room")?)?;
-    Ok(())
+    stick.write(controller, 8, &mut Some(copy.map_err(|_| "no room")?))
 }
 
 /// The same in.
@@ -197,8 +197,9 @@ fn bounced_in(
     let room = omitted.at("bounced-in-invalidate-before", || {
         controller.dma().incoming(SLICE)
     });
-    let room = room.map_err(|_| "no room")?;
-    let mut data = stick.read(controller, 8, (SLICE / BLOCK) as u16, room)?;
+    let mut data = Some(room.map_err(|_| "no room")?);
+    stick.read(controller, 8, (SLICE / BLOCK) as u16, &mut data)?;
+    let mut data = data.ok_or("lost")?;
     omitted.at("bounced-in-invalidate-after", || {
         data.copy_received(&mut slice);
     });

@@ -1,8 +1,7 @@
 //! What a sequential read or write costs: counted by the host between two marks around each command, without what is spent waiting.
 
-use super::storage::{BLOCK, Data, INTERRUPT, STICKS, Stick, TRANSFERS};
+use super::storage::{BLOCK, Data, INTERRUPT, STICKS, Stick};
 use super::{Controller, mem2, with_sticks};
-use core::sync::atomic::Ordering;
 use ehci::memory::{Buffer, Dma};
 use mem2_dma::{Mem2, Pool};
 use static_cell::StaticCell;
@@ -59,18 +58,19 @@ pub fn direct(arguments: Arguments<'static>) -> Result<(), &'static str> {
     with_sticks(pool, Mem2::CONSTRAINTS, number, |controller, sticks| {
         let room = Stick::room(command);
         let buffer = controller.dma().paged_device().allocate(room);
-        let mut buffer = Some(buffer.map_err(|_| "no buffer")?);
+        let lent = buffer.map_err(|_| "no buffer")?.lend_from_device(room);
+        let mut data = Some(Data::from(lent.map_err(|_| "not lent")?));
         measure(
             controller,
             sticks,
             pool,
             (command, 0, Stick::read_transfers(command)),
             |controller, stick, block| {
-                let whole = buffer.take().ok_or("no buffer")?;
-                let lent = whole.lend_from_device(room).map_err(|_| "not lent")?;
-                let data = stick.read(controller, block, count, Data::from(lent))?;
-                buffer = data.reclaim();
-                Ok(())
+                let buffer = data.as_mut().ok_or("no buffer")?;
+                if !buffer.lend_again() {
+                    return Err("not lent");
+                }
+                stick.read(controller, block, count, &mut data)
             },
         )
     })
@@ -93,7 +93,9 @@ pub fn sent_direct(arguments: Arguments<'static>) -> Result<(), &'static str> {
                 // As if the CPU had filled it: its lines are to be cleaned.
                 let _ = whole.first_mut();
                 let lent = whole.lend_to_device(command).map_err(|_| "not lent")?;
-                buffer = stick.write(controller, block, Data::from(lent))?.reclaim();
+                let mut data = Some(Data::from(lent));
+                stick.write(controller, block, &mut data)?;
+                buffer = data.and_then(Data::reclaim);
                 Ok(())
             },
         )
@@ -123,8 +125,7 @@ pub fn sent_bounced(arguments: Arguments<'static>) -> Result<(), &'static str> {
             (command, command, 3),
             |controller, stick, block| {
                 let copy = controller.dma().outgoing(slice).map_err(|_| "no room")?;
-                stick.write(controller, block, copy)?;
-                Ok(())
+                stick.write(controller, block, &mut Some(copy))
             },
         )
     })
@@ -148,9 +149,9 @@ pub fn bounced(arguments: Arguments<'static>) -> Result<(), &'static str> {
             ),
             |controller, stick, block| {
                 let room = controller.dma().incoming(Stick::room(command));
-                let room = room.map_err(|_| "no room")?;
-                let mut data = stick.read(controller, block, count, room)?;
-                data.copy_received(slice);
+                let mut data = Some(room.map_err(|_| "no room")?);
+                stick.read(controller, block, count, &mut data)?;
+                data.ok_or("the buffer is lost")?.copy_received(slice);
                 Ok(())
             },
         )
@@ -172,7 +173,7 @@ fn measure(
     for stick in &mut *sticks {
         carry_out(controller, stick, 0)?;
     }
-    let (bounced, finished) = (pool.stats().bounced, TRANSFERS.load(Ordering::Relaxed));
+    let (bounced, finished) = (pool.stats().bounced, controller.statistics().transfers);
     for command in 0..commands {
         let next = command as usize % sticks.len();
         let stick = sticks.get_mut(next).ok_or("no stick")?;
@@ -183,7 +184,7 @@ fn measure(
     if pool.stats().bounced - bounced != u64::from(commands) * copied as u64 {
         return Err("another number of bytes was copied");
     }
-    if TRANSFERS.load(Ordering::Relaxed) - finished != transfers * commands {
+    if controller.statistics().transfers - finished != transfers * commands {
         return Err("a command does not take as many transfers as it should");
     }
     Ok(())

@@ -1,11 +1,11 @@
 //! Bulk-Only Transport on the driver's own interface: queued transfers, owned buffers, no futures.
 
 use super::{Controller, Host};
-use core::sync::atomic::{AtomicU32, Ordering};
 use ehci::memory::Buffer;
 use ehci::registers::{Registers, UsbSts, operational};
 use ehci::{
-    Bounced, Direction, Endpoint, Interrupt, Kind, PipeId, Request, Speed, SubmitError, TransferId,
+    Bounced, Direction, Endpoint, Interrupt, Kind, Part, PipeId, Request, Speed, SubmitError,
+    TransferId,
 };
 use embassy_usb_host::{BusRoute, BusState};
 use heapless::Vec;
@@ -121,8 +121,8 @@ impl Stick {
             tag: 0,
         };
         // The first one fails: something has been plugged in.
-        let _unit_attention = stick.command(controller, &[0; 6]);
-        stick.command(controller, &[0; 6])?;
+        let _unit_attention = stick.command(controller, &TEST_UNIT_READY);
+        stick.command(controller, &TEST_UNIT_READY)?;
         Ok(stick)
     }
 
@@ -142,50 +142,50 @@ impl Stick {
         if Self::room(bytes) == bytes { 3 } else { 2 }
     }
 
-    /// Reads blocks into `data`, which it returns.
+    /// Reads blocks into `data`, which is gone if that fails.
     pub fn read(
         &mut self,
         controller: &mut Controller,
         block: u32,
         count: u16,
-        data: Data,
-    ) -> Result<Data, &'static str> {
+        data: &mut Option<Data>,
+    ) -> Result<(), &'static str> {
         let bytes = usize::from(count) * BLOCK;
         self.begin(controller, &read_write(0x28, block, count), bytes, 0x80)?;
-        if data.size() == bytes + CSW {
-            let mut data = transfer(controller, self.input, data, bytes, CSW)?;
-            let mut status = [0; CSW];
-            data.copy_from(bytes, &mut status);
-            self.check(&status)?;
-            return Ok(data);
+        let size = data.as_ref().map_or(0, Data::size);
+        let trailer = if size == bytes + CSW { CSW } else { 0 };
+        transfer(controller, self.input, data, bytes, trailer)?;
+        if trailer == 0 {
+            return self.end(controller);
         }
-        let data = transfer(controller, self.input, data, bytes, 0)?;
-        self.end(controller)?;
-        Ok(data)
+        self.check(data, bytes)
     }
 
-    /// Writes blocks from `data`, which it returns.
+    /// Writes blocks from `data`, which is gone if that fails.
     pub fn write(
         &mut self,
         controller: &mut Controller,
         block: u32,
-        data: Data,
-    ) -> Result<Data, &'static str> {
-        let bytes = data.size();
+        data: &mut Option<Data>,
+    ) -> Result<(), &'static str> {
+        let bytes = data.as_ref().map_or(0, Data::size);
         let command = read_write(0x2A, block, (bytes / BLOCK) as u16);
         self.begin(controller, &command, bytes, 0)?;
-        let data = transfer(controller, self.output, data, bytes, 0)?;
-        self.end(controller)?;
-        Ok(data)
+        transfer(controller, self.output, data, bytes, 0)?;
+        self.end(controller)
     }
 
     /// SYNCHRONIZE CACHE(10): what was written is on the medium.
     pub fn synchronise(&mut self, controller: &mut Controller) -> Result<(), &'static str> {
-        self.command(controller, &[0x35, 0, 0, 0, 0, 0, 0, 0, 0, 0])
+        self.command(controller, &SYNCHRONIZE_CACHE)
     }
 
     /// Carries out a command without data.
-    fn command(&mut self, controller: &mut Controller, command: &[u8]) -> Result<(), &'static str> {
+    fn command(
+        &mut self,
+        controller: &mut Controller,
+        command: &Command,
+    ) -> Result<(), &'static str> {
         self.begin(controller, command, 0, 0)?;
         self.end(controller)
     }
@@ -194,70 +194,110 @@ impl Stick {
     fn begin(
         &mut self,
         controller: &mut Controller,
-        command: &[u8],
+        command: &Command,
         bytes: usize,
         flags: u8,
     ) -> Result<(), &'static str> {
         self.tag = self.tag.wrapping_add(1);
         let mut wrapper = [0; CBW];
-        for (start, value) in [
-            (0, *b"USBC"),
-            (4, self.tag.to_le_bytes()),
-            (8, (bytes as u32).to_le_bytes()),
-        ] {
-            wrapper[start..start + 4].copy_from_slice(&value);
-        }
-        wrapper[12] = flags;
-        wrapper[14] = command.len() as u8;
-        wrapper[15..15 + command.len()].copy_from_slice(command);
+        let (header, rest) = wrapper.split_at_mut(12);
+        header.copy_from_slice(
+            [
+                *b"USBC",
+                self.tag.to_le_bytes(),
+                (bytes as u32).to_le_bytes(),
+            ]
+            .as_flattened(),
+        );
+        rest[..3].copy_from_slice(&[flags, 0, command.length]);
+        rest[3..].copy_from_slice(&command.block);
         let sent = controller.send(self.output, &wrapper, None);
-        finish(
-            controller,
-            sent.map_err(|_| "a command was not accepted")?,
-            CBW,
-            0,
-        )?;
-        Ok(())
+        let sent = sent.map_err(|_| "a command was not accepted")?;
+        wait_for(controller, sent)?;
+        match controller.sent(sent) {
+            Some(Ok(CBW)) => Ok(()),
+            _ => Err("a command was not sent"),
+        }
     }
 
     /// Receives the status of a command.
     fn end(&mut self, controller: &mut Controller) -> Result<(), &'static str> {
         let wrapper = self.status.take().ok_or("no status buffer")?;
         let lent = wrapper.lend_from_device(CSW).map_err(|_| "not lent")?;
-        let mut arrived = transfer(controller, self.input, Data::from(lent), CSW, 0)?;
-        let mut status = [0; CSW];
-        arrived.copy_from(0, &mut status);
-        self.status = arrived.reclaim();
-        self.check(&status)
+        let mut arrived = Some(Data::from(lent));
+        transfer(controller, self.input, &mut arrived, CSW, 0)?;
+        let good = self.check(&mut arrived, 0);
+        self.status = arrived.and_then(Data::reclaim);
+        good
     }
 
-    fn check(&self, status: &[u8; CSW]) -> Result<(), &'static str> {
-        let expected = [*b"USBS", self.tag.to_le_bytes(), [0; 4]];
-        if status[..12] == *expected.as_flattened() && status[12] == 0 {
-            Ok(())
-        } else {
-            Err("the command failed")
+    /// Checks the status that lies in `data` from byte `at` on.
+    fn check(&self, data: &mut Option<Data>, at: usize) -> Result<(), &'static str> {
+        let data = data.as_mut().ok_or("the buffer is lost")?;
+        let mut copy;
+        let status = match data.bytes() {
+            Some(bytes) => bytes.get(at..).and_then(<[u8]>::first_chunk),
+            None => {
+                copy = [0; CSW];
+                data.copy_from(at, &mut copy);
+                Some(&copy)
+            }
+        };
+        let status: &[u8; CSW] = status.ok_or("the status is lost")?;
+        match status.as_chunks() {
+            ([signature, tag, residue], [0])
+                if *signature == *b"USBS"
+                    && *tag == self.tag.to_le_bytes()
+                    && *residue == [0; 4] =>
+            {
+                Ok(())
+            }
+            _ => Err("the command failed"),
         }
     }
 }
 
-/// READ(10) or WRITE(10).
-fn read_write(operation: u8, block: u32, count: u16) -> [u8; 10] {
-    let ([a, b, c, d], [e, f]) = (block.to_be_bytes(), count.to_be_bytes());
-    [operation, 0, a, b, c, d, 0, e, f, 0]
+/// A command descriptor block, with zeros behind its `length` bytes.
+struct Command {
+    length: u8,
+    block: [u8; 16],
 }
 
-/// Moves `bytes` bytes and a trailer, no fewer, and gives the buffer back.
+/// TEST UNIT READY.
+const TEST_UNIT_READY: Command = Command {
+    length: 6,
+    block: [0; 16],
+};
+/// SYNCHRONIZE CACHE(10).
+const SYNCHRONIZE_CACHE: Command = Command {
+    length: 10,
+    block: [0x35, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+};
+
+/// READ(10) or WRITE(10).
+fn read_write(operation: u8, block: u32, count: u16) -> Command {
+    let ([a, b, c, d], [e, f]) = (block.to_be_bytes(), count.to_be_bytes());
+    Command {
+        length: 10,
+        block: [operation, 0, a, b, c, d, 0, e, f, 0, 0, 0, 0, 0, 0, 0],
+    }
+}
+
+/// Moves `bytes` bytes and a trailer, no fewer. The buffer is gone if that fails.
 fn transfer(
     controller: &mut Controller,
     pipe: PipeId,
-    data: Data,
+    data: &mut Option<Data>,
     bytes: usize,
     trailer: usize,
-) -> Result<Data, &'static str> {
+) -> Result<(), &'static str> {
     let request = Request {
+        buffer: data.take(),
+        zero_packet: false,
         trailer: trailer as u16,
-        ..Request::new(data)
+        part: Part::Whole,
+        quiet: false,
+        timeout_us: None,
     };
     let id = controller
         .submit(pipe, request)
@@ -265,29 +305,26 @@ fn transfer(
             SubmitError::NoDescriptors => "too few transfer descriptors",
             _ => "a transfer was not accepted",
         })?;
-    let data = finish(controller, id, bytes, trailer)?;
-    data.ok_or("the buffer is lost")
+    wait_for(controller, id)?;
+    let end = controller.take(id).ok_or("a transfer has no end")?;
+    *data = end.buffer;
+    if end.status.is_ok() && end.bytes == bytes && end.trailer == trailer {
+        Ok(())
+    } else {
+        Err("a transfer failed or was short")
+    }
 }
 
-/// Waits until a transfer has moved `bytes` bytes and a trailer, no fewer, and gives its buffer back.
-fn finish(
-    controller: &mut Controller,
-    id: TransferId,
-    bytes: usize,
-    trailer: usize,
-) -> Result<Option<Data>, &'static str> {
-    TRANSFERS.fetch_add(1, Ordering::Relaxed);
+/// Waits for the end of a transfer.
+fn wait_for(controller: &mut Controller, id: TransferId) -> Result<(), &'static str> {
     loop {
         if !wiistick_wait_for_interrupt() {
             return Err("no interrupt came");
         }
         INTERRUPT.handle(controller.registers().raw());
         controller.poll();
-        if let Some(end) = controller.take(id) {
-            if end.status.is_err() || end.bytes != bytes || end.trailer != trailer {
-                return Err("a transfer failed or was short");
-            }
-            return Ok(end.buffer);
+        if !controller.is_running(id) {
+            return Ok(());
         }
     }
 }
@@ -295,9 +332,6 @@ fn finish(
 /// The link from the handler to the driver. No interrupt reaches the processor in this program: it looks at the controller's
 /// status register until one would, and then does what the handler does.
 pub static INTERRUPT: Interrupt = Interrupt::new();
-
-/// How many transfers were submitted.
-pub static TRANSFERS: AtomicU32 = AtomicU32::new(0);
 
 /// Waits until the controller has something to say, and does nothing else; a person's patience at most. The host excludes this
 /// function from what it counts.

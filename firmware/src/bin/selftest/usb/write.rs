@@ -29,20 +29,22 @@ pub fn pattern(_: Arguments<'static>) -> Result<(), &'static str> {
             }
             if command % 2 == 0 {
                 let lent = whole.lend_to_device(COMMAND).map_err(|_| "not lent")?;
-                buffer = stick.write(controller, block, Data::from(lent))?.reclaim();
+                let mut data = Some(Data::from(lent));
+                stick.write(controller, block, &mut data)?;
+                buffer = data.and_then(Data::reclaim);
             } else {
                 let copy = controller.dma().outgoing(&whole).map_err(|_| "no room")?;
-                stick.write(controller, block, copy)?;
+                stick.write(controller, block, &mut Some(copy))?;
                 buffer = Some(whole);
             }
         }
         stick.synchronise(controller)?;
         let last = (COMMANDS - 1) * (COMMAND / BLOCK) as u32;
         let room = controller.dma().incoming(Stick::room(COMMAND));
-        let room = room.map_err(|_| "no room")?;
-        let mut data = stick.read(controller, last, (COMMAND / BLOCK) as u16, room)?;
+        let mut data = Some(room.map_err(|_| "no room")?);
+        stick.read(controller, last, (COMMAND / BLOCK) as u16, &mut data)?;
         let mut whole = buffer.take().ok_or("no buffer")?;
-        data.copy_received(&mut whole);
+        data.ok_or("the buffer is lost")?.copy_received(&mut whole);
         let first = (COMMANDS - 1) * (COMMAND / 4) as u32;
         let same = whole
             .chunks_exact(4)
