@@ -270,7 +270,7 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
         };
         let mut none = None;
         let accepted = self.enqueue(id, &mut none, &how, |pool, memory, tail, _, _| {
-            pool.append_packet(memory, tail, bus, bytes)
+            pool.append_one(memory, tail, bus, bytes)
         });
         // There is nothing to drop, which the compiler does not see.
         core::mem::forget(none);

@@ -278,8 +278,8 @@ impl Pool {
         Some(chain)
     }
 
-    /// As [`Pool::append`], of bytes in one page that make a single packet, which the controller sends.
-    pub fn append_packet<M: Coherent>(
+    /// As [`Pool::append`], of bytes in one page that the controller sends and interrupts for: a single qTD.
+    pub fn append_one<M: Coherent>(
         &mut self,
         memory: &Descriptors<M>,
         tail: &mut Qtd,

@@ -142,6 +142,45 @@ fn an_owned_buffer_goes_to_the_device_and_back_without_a_copy() {
 }
 
 #[test]
+fn a_lent_buffer_is_used_in_place_and_lent_again() {
+    let mut rig = rig();
+    let (input, output) = (rig.open(5, Direction::In), rig.open(4, Direction::Out));
+    let before = rig.pool.stats();
+    let device = rig.ehci.dma().device();
+    let lent = device.allocate(512).unwrap().lend_from_device(512);
+    let mut data = Bounced::from(lent.unwrap());
+    for round in 0..3 {
+        rig.shared.borrow_mut().source.push_back(vec![round; 512]);
+        let id = rig.ehci.submit(input, Request::new(data)).unwrap();
+        let bytes;
+        (bytes, data) = rig.finish(id);
+        assert_eq!((bytes, data.size()), (512, 512));
+        assert_eq!(data.bytes().unwrap(), [round; 512]);
+        assert_eq!(data.size(), 0, "the CPU's: not for a device");
+        assert!(data.lend_again());
+        assert_eq!(data.size(), 512);
+    }
+    let lent = device.allocate(512).unwrap().lend_to_device(5);
+    let mut data = Bounced::from(lent.unwrap());
+    for round in 0..3 {
+        data.bytes_mut().unwrap()[..6].copy_from_slice(&[round; 6]);
+        assert!(data.lend_again());
+        let id = rig.ehci.submit(output, Request::new(data)).unwrap();
+        data = rig.finish(id).1;
+        // As many as were lent before.
+        assert_eq!(rig.shared.borrow_mut().sink.pop().unwrap(), [round; 5]);
+    }
+    let after = rig.pool.stats();
+    assert_eq!(after.bounced, before.bounced, "no byte was copied");
+    // Once each before the loop, and for each round.
+    assert_eq!(after.direct - before.direct, 4 * 512 + 4 * 5);
+
+    let mut copy = crate::memory::Dma::incoming(rig.ehci.dma(), 512).unwrap();
+    assert!(copy.bytes().is_none() && !copy.lend_again());
+    assert_eq!(copy.size(), 512, "and it is as it was");
+}
+
+#[test]
 fn everything_that_the_controller_touches_lies_in_the_pool() {
     let mut rig = rig();
     let pipe = rig.open(4, Direction::Out);

@@ -61,6 +61,18 @@ fn a_stalled_bulk_endpoint_works_after_its_halt_and_toggle_were_cleared() {
 }
 
 #[test]
+fn what_is_sent_to_an_endpoint_that_stalls_says_so() {
+    let (mut rig, shared) = Rig::with_stick();
+    let pipe = rig.open(4, Rig::OUT);
+    inject(&shared, 4, 1, || Response::Stall);
+    let id = rig.ehci.send(pipe, &[1; 31], None).unwrap();
+    while rig.ehci.is_running(id) {
+        rig.step();
+    }
+    assert_eq!(rig.ehci.sent(id), Some(Err(TransferError::Stall)));
+}
+
+#[test]
 fn a_stall_flushes_what_is_queued_behind() {
     let (mut rig, shared) = Rig::with_stick();
     let input = rig.open(5, Rig::IN);

@@ -53,6 +53,40 @@ fn control_data_to_the_device_arrives_with_alternating_toggles() {
 }
 
 #[test]
+fn what_is_sent_without_a_buffer_arrives_in_order_with_all_else() {
+    let (mut rig, shared) = Rig::with_stick();
+    let pipe = rig.open(4, Kind::Bulk(Direction::Out));
+    let bytes: Vec<u8> = (1..=32).collect();
+    for length in [1, 4, 31, 32, 0, 13] {
+        let id = rig.ehci.send(pipe, &bytes[..length], None).unwrap();
+        assert_eq!(rig.ehci.sent(id), None, "it is under way");
+        let busy = rig.ehci.send(pipe, &bytes, None);
+        assert_eq!(busy, Err(SubmitError::Busy));
+        // A transfer behind it finds a queue in order.
+        let data = rig.machine.ram.outgoing(&[length as u8; 600]).unwrap();
+        let behind = rig.ehci.submit(pipe, Request::new(data)).unwrap();
+        assert_eq!(rig.finish(behind).0, Ok(()));
+        assert_eq!(rig.ehci.sent(id), Some(Ok(length)));
+        assert_eq!(rig.ehci.sent(id), None, "once");
+        let sunk = std::mem::take(&mut shared.borrow_mut().sink);
+        assert_eq!(
+            sunk.concat(),
+            [&bytes[..length], &[length as u8; 600]].concat()
+        );
+    }
+    assert_eq!(
+        rig.ehci.send(pipe, &[0; 33], None),
+        Err(SubmitError::WrongLength {
+            announced: 32,
+            given: 33
+        })
+    );
+    let input = rig.open(5, Kind::Bulk(Direction::In));
+    let wrong = rig.ehci.send(input, &bytes, None);
+    assert_eq!(wrong, Err(SubmitError::WrongKind));
+}
+
+#[test]
 fn toggles_alternate_across_qtds_that_move_an_odd_number_of_packets() {
     let (mut rig, shared) = Rig::with_stick();
     let pipe = rig.open(0, Kind::Control);
