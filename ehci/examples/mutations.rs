@@ -62,7 +62,7 @@ const MUTATIONS: &[Mutation] = &[
     Mutation {
         what: "toggles of a control transfer do not alternate from qTD to qTD",
         file: "ehci/src/schedule/queue.rs",
-        from: "                    toggle ^= bytes.div_ceil(max_packet) % 2 == 1;",
+        from: "                    token.set_toggle(token.toggle() ^ (bytes.div_ceil(max_packet) % 2 == 1));",
         to: "",
         tests: (UNIT, "transfers"),
     },
@@ -132,15 +132,15 @@ const MUTATIONS: &[Mutation] = &[
     Mutation {
         what: "a short packet does not skip the rest of its transfer",
         file: "ehci/src/schedule/queue.rs",
-        from: "let mut alternate = Link::transfer(memory.qtd_bus(stop.unwrap_or(end)));",
-        to: "let mut alternate = Link::NONE;",
+        from: "let alternate = Link::transfer(memory.qtd_bus(alternate));",
+        to: "let alternate = stages.closing.map_or(Link::NONE, |_| Link::transfer(memory.qtd_bus(alternate)));",
         tests: (UNIT, "transfers"),
     },
     Mutation {
         what: "the status stage does not follow a short data stage",
         file: "ehci/src/schedule/queue.rs",
-        from: "            alternate = Link::transfer(memory.qtd_bus(closing));",
-        to: "            alternate = Link::NONE;",
+        from: "let alternate = Link::transfer(memory.qtd_bus(alternate));",
+        to: "let alternate = match stages.closing { None => Link::transfer(memory.qtd_bus(alternate)), _ => Link::NONE };",
         tests: (UNIT, "status_stage"),
     },
     Mutation {

@@ -4,6 +4,10 @@
 //! 8.1): offsets of 7 text and 11 data sections, their addresses, their sizes, address and size of
 //! .bss, entry point.
 
+mod pack;
+
+pub use pack::pack;
+
 use anyhow::{Context, Result, bail, ensure};
 use object::elf;
 use object::read::elf::ElfFile32;

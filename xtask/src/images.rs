@@ -10,13 +10,17 @@ use object::elf;
 use object::read::elf::ElfFile32;
 use object::{BigEndian, Object, ObjectSection, SectionFlags};
 
-use crate::dol::Dol;
+use crate::dol::{Dol, pack};
 use crate::exec;
 use crate::toolchain::{self, Compiler, Linker};
 use crate::workspace::{Package, Workspace};
 
 /// The package whose programs become DOLs.
 pub const FIRMWARE: &str = "wiistick";
+/// The firmware's program for users, which is packed.
+const BOOT: &str = "boot";
+/// The package that the packed program begins with, and its program.
+const UNPACKER: &str = "unpacker";
 /// The package that boots a DOL in QEMU; its program stays an ELF.
 const SHIM: &str = "qemu-shim";
 /// The package that gives Dolphin its sticks, and the library that it becomes.
@@ -37,8 +41,12 @@ pub fn build(workspace: &Workspace, cargo_target: Option<&Path>) -> Result<()> {
     let output = workspace.target("dol");
     fs::create_dir_all(&output).with_context(|| format!("cannot make {}", output.display()))?;
 
+    let unpacker = build
+        .compile(UNPACKER, &["--bins".as_ref()])?
+        .join(UNPACKER);
     for program in build.programs(&packages, FIRMWARE)? {
-        store(&program, &output)?;
+        let is_boot = program.file_name() == Some(BOOT.as_ref());
+        store(&program, is_boot.then_some(&*unpacker), &output)?;
     }
     if packages.iter().any(|package| package.name == SHIM) {
         build.shim(&packages, &output)?;
@@ -59,7 +67,7 @@ pub fn build_counted(workspace: &Workspace) -> Result<PathBuf> {
         ..Build::new(workspace, None)?
     };
     let folder = build.compile(FIRMWARE, &["--bin".as_ref(), "selftest".as_ref()])?;
-    store(&folder.join("selftest"), &output)?;
+    store(&folder.join("selftest"), None, &output)?;
     Build::new(workspace, None)?.shim(&workspace.packages()?, &output)?;
     Ok(output)
 }
@@ -105,15 +113,20 @@ pub fn build_project(
     ];
     let folder = Build::new(workspace, None)?.compile(&package.name, &selection)?;
     for program in &package.programs {
-        store(&folder.join(program), output)?;
+        store(&folder.join(program), None, output)?;
     }
     Ok(package.programs.clone())
 }
 
-/// Stores a program as ELF and as DOL.
-fn store(program: &Path, output: &Path) -> Result<()> {
-    let bytes = fs::read(program).with_context(|| format!("cannot read {}", program.display()))?;
-    let dol = Dol::from_elf(&bytes).with_context(|| program.display().to_string())?;
+/// Stores a program as ELF and as DOL, packed if there is an unpacker.
+fn store(program: &Path, unpacker: Option<&Path>, output: &Path) -> Result<()> {
+    let read =
+        |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
+    let bytes = read(program)?;
+    let mut dol = Dol::from_elf(&bytes).with_context(|| program.display().to_string())?;
+    if let Some(unpacker) = unpacker {
+        dol = pack(&dol, &read(unpacker)?).context("cannot pack the program")?;
+    }
     let place = output.join(program.file_name().context("a program without a name")?);
     fs::write(place.with_extension("elf"), &bytes)?;
     fs::write(place.with_extension("dol"), dol.to_bytes())?;

@@ -10,10 +10,10 @@ use object::{BigEndian, Object, ObjectSection, ObjectSymbol, SectionFlags, Secti
 
 use crate::workspace::Workspace;
 
-/// The most that `boot.dol` should take, in bytes.
+/// The most that `boot.dol` may take, in bytes.
 pub const DOL_LIMIT: u64 = 400 << 10;
-/// The most that the tests let it take, until it keeps to [`DOL_LIMIT`]: it must not grow any more.
-const DOL_CEILING: u64 = 544 << 10;
+/// The most that the program in it may take when it is unpacked: packing is no reason to grow.
+pub const PROGRAM_LIMIT: u64 = 544 << 10;
 /// The most memory that its variables and its stack may take, in bytes; frame buffers are not counted.
 pub const RAM_LIMIT: u64 = 1 << 20;
 
@@ -34,8 +34,8 @@ pub type ByCrate = BTreeMap<String, u64>;
 pub struct Sizes {
     /// Of the file.
     pub dol: u64,
-    /// Of what is in the file, less headers.
-    pub contents: ByCrate,
+    /// Of code, constants and variables with initial values: the program before it is packed.
+    pub program: ByCrate,
     /// Of variables and stack, with and without initial values.
     pub ram: ByCrate,
     /// Of the frame buffers, which `ram` leaves out.
@@ -78,7 +78,7 @@ impl Sizes {
                 let name = demangled(symbol.name().unwrap_or_default());
                 let owner = owner(&name);
                 if in_file {
-                    *sizes.contents.entry(owner.to_owned()).or_default() += bytes;
+                    *sizes.program.entry(owner.to_owned()).or_default() += bytes;
                 }
                 if is_written(&section) && name.ends_with(FRAME_BUFFERS) {
                     sizes.frame_buffers += bytes;
@@ -88,13 +88,18 @@ impl Sizes {
             }
             let rest = size.saturating_sub(named);
             if in_file {
-                *sizes.contents.entry(NAMELESS.to_owned()).or_default() += rest;
+                *sizes.program.entry(NAMELESS.to_owned()).or_default() += rest;
             }
             if is_written(&section) {
                 *sizes.ram.entry(NAMELESS.to_owned()).or_default() += rest;
             }
         }
         Ok(sizes)
+    }
+
+    /// The program before it is packed.
+    pub fn program_bytes(&self) -> u64 {
+        self.program.values().sum()
     }
 
     /// The memory that variables and stack take.
@@ -108,17 +113,23 @@ impl Sizes {
     /// Names the limit.
     pub fn check(&self) -> Result<()> {
         println!(
-            "boot.dol takes {} bytes; {DOL_LIMIT} would be good, {DOL_CEILING} at most",
-            self.dol
+            "boot.dol takes {} bytes, {DOL_LIMIT} at most; the program in it {}, {PROGRAM_LIMIT} at most",
+            self.dol,
+            self.program_bytes()
         );
         println!(
             "its variables and its stack take {} bytes, {RAM_LIMIT} at most",
             self.ram_bytes()
         );
         ensure!(
-            self.dol <= DOL_CEILING,
-            "boot.dol takes {} bytes, more than {DOL_CEILING}",
+            self.dol <= DOL_LIMIT,
+            "boot.dol takes {} bytes, more than {DOL_LIMIT}",
             self.dol
+        );
+        let program = self.program_bytes();
+        ensure!(
+            program <= PROGRAM_LIMIT,
+            "the program in boot.dol takes {program} bytes, more than {PROGRAM_LIMIT}"
         );
         let ram = self.ram_bytes();
         ensure!(
@@ -185,13 +196,15 @@ mod tests {
 
     #[test]
     fn an_image_that_has_outgrown_a_limit_fails() {
-        let with = |dol, ram| Sizes {
+        let with = |dol, program, ram| Sizes {
             dol,
+            program: ByCrate::from([("a".to_owned(), program)]),
             ram: ByCrate::from([("a".to_owned(), ram)]),
             ..Sizes::default()
         };
-        assert!(with(DOL_CEILING, RAM_LIMIT).check().is_ok());
-        assert!(with(DOL_CEILING + 1, 0).check().is_err());
-        assert!(with(0, RAM_LIMIT + 1).check().is_err());
+        assert!(with(DOL_LIMIT, PROGRAM_LIMIT, RAM_LIMIT).check().is_ok());
+        assert!(with(DOL_LIMIT + 1, 0, 0).check().is_err());
+        assert!(with(0, PROGRAM_LIMIT + 1, 0).check().is_err());
+        assert!(with(0, 0, RAM_LIMIT + 1).check().is_err());
     }
 }

@@ -254,8 +254,13 @@ impl Pool {
             writer.put(behind_data, alternate, token, pointers(bus, left), left);
         }
         match stages.closing {
-            // It has no stage before it: the last of the data is the last of all.
-            None => chain.last = core::mem::replace(&mut chain.before, NONE),
+            // The last of the data is the last of all.
+            None => {
+                chain.last = core::mem::replace(&mut chain.before, NONE);
+                if chain.last == NONE {
+                    return None;
+                }
+            }
             Some(Stage { pid, bus, bytes }) => {
                 chain.last = writer.at;
                 chain.trailer = bytes as u16;
@@ -549,6 +554,14 @@ mod tests {
         let too_many = (QTDS as u32) * 20480;
         assert!(
             pool.append(&memory, &mut tail, &stages(too_many), 512, None, true)
+                .is_none()
+        );
+        let nothing = Stages {
+            data: None,
+            ..stages(0)
+        };
+        assert!(
+            pool.append(&memory, &mut tail, &nothing, 512, None, true)
                 .is_none()
         );
         assert_eq!((tail, pool.available()), before);

@@ -5,7 +5,7 @@ use anyhow::Result;
 use super::figure::Figure;
 use super::plot::{self, Bars, Labels};
 use super::{Bench, Family};
-use crate::sizes::{ByCrate, DOL_LIMIT, RAM_LIMIT, Sizes};
+use crate::sizes::{ByCrate, DOL_LIMIT, PROGRAM_LIMIT, RAM_LIMIT, Sizes};
 use crate::{images, setup};
 
 pub const FAMILY: Family = Family {
@@ -23,6 +23,12 @@ fn run(bench: &mut Bench) -> Result<()> {
         Figure::new(count(sizes.dol), "bytes").at_most(count(DOL_LIMIT)),
     );
     bench.add(
+        "image.bytes.program",
+        Figure::new(count(sizes.program_bytes()), "bytes")
+            .at_most(count(PROGRAM_LIMIT))
+            .note("the same before it is packed: code, constants, variables with initial values"),
+    );
+    bench.add(
         "image.bytes.static_ram",
         Figure::new(count(sizes.ram_bytes()), "bytes")
             .at_most(count(RAM_LIMIT))
@@ -31,7 +37,7 @@ fn run(bench: &mut Bench) -> Result<()> {
                 sizes.frame_buffers
             )),
     );
-    for (part, by_crate) in [("dol", &sizes.contents), ("static_ram", &sizes.ram)] {
+    for (part, by_crate) in [("program", &sizes.program), ("static_ram", &sizes.ram)] {
         for (name, &bytes) in by_crate {
             let name = name.replace(' ', "_");
             bench.add(
@@ -42,9 +48,9 @@ fn run(bench: &mut Bench) -> Result<()> {
     }
     draw(
         bench,
-        "image-dol",
-        "Bytes of boot.dol, by crate",
-        &sizes.contents,
+        "image-program",
+        "Bytes of boot.dol before it is packed, by crate",
+        &sizes.program,
     )?;
     draw(
         bench,

@@ -1,3 +1,4 @@
+use super::pack::pack_at;
 use super::*;
 
 impl Dol {
@@ -215,4 +216,56 @@ fn a_file_that_is_cut_off_is_refused() {
 fn a_little_endian_elf_is_refused() {
     let own = std::fs::read(std::env::current_exe().unwrap()).unwrap();
     assert!(Dol::from_elf(&own).is_err());
+}
+
+/// Something at 0x8100_0000 that unpacks what is at 0x8100_0020.
+fn unpacker() -> Dol {
+    Dol {
+        texts: vec![Section::new(0x8100_0000, &[0x48, 0, 0, 0]).unwrap()],
+        entry: 0x8100_0000,
+        ..Dol::default()
+    }
+}
+
+#[test]
+fn a_packed_program_lies_behind_the_unpacker_and_is_what_it_was() {
+    let mut program = small();
+    program.datas[0].address = 0x8000_4060;
+    program.bss = (0x8000_4080, 0x60);
+    let dol = pack_at(&program, unpacker(), 0x8100_0020).unwrap();
+    assert_eq!((dol.entry, dol.bss), (0x8100_0000, program.bss));
+    assert_eq!(dol.texts, unpacker().texts);
+    let [section] = &dol.datas[..] else {
+        panic!("{} sections", dol.datas.len());
+    };
+    assert_eq!(section.address, 0x8100_0020);
+    assert_eq!(word(&section.bytes, 0), 0x8000_4000, "where it goes");
+    assert_eq!(word(&section.bytes, 4), 0x80, "how long it is");
+    let packed = &section.bytes[12..12 + word(&section.bytes, 8) as usize];
+    let memory = miniz_oxide::inflate::decompress_to_vec_zlib(packed).unwrap();
+    assert_eq!(memory[..4], [0x48, 0, 0, 0]);
+    assert_eq!(memory[4..0x60], [0; 0x5C], "between its sections");
+    assert_eq!(memory[0x60..0x64], [1, 2, 3, 4]);
+    assert_eq!(memory.len(), 0x80);
+    assert_eq!(Dol::parse(&dol.to_bytes()).unwrap(), dol);
+}
+
+#[test]
+fn a_program_that_cannot_be_unpacked_where_it_belongs_is_not_packed() {
+    let refused = |change: &dyn Fn(&mut Dol)| {
+        let mut program = small();
+        change(&mut program);
+        pack_at(&program, unpacker(), 0x8100_0020)
+            .unwrap_err()
+            .to_string()
+    };
+    // It would overwrite the unpacker, or itself while it is packed.
+    assert!(refused(&|program| program.datas[0].address = 0x8100_0000).contains("overlap"));
+    assert!(refused(&|program| program.datas[0].address = 0x8100_0040).contains("overlap"));
+    // A loader that clears its variables would clear the unpacker.
+    assert!(refused(&|program| program.bss = (0x80FF_FFE0, 0x40)).contains("overlap"));
+    assert!(refused(&|program| program.entry += 4).contains("first word"));
+    assert!(
+        refused(&|program| (program.texts, program.datas) = (vec![], vec![])).contains("empty")
+    );
 }
