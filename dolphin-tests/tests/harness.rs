@@ -255,6 +255,19 @@ fn a_bad_dol_is_refused_by_name_in_both_emulators() {
 }
 
 #[test]
+fn a_damaged_boot_dol_leads_back_to_the_loader() {
+    let boot = tools().program("boot").unwrap().dol;
+    let mut dol = std::fs::read(boot).unwrap();
+    // Near the end: of what is packed.
+    let place = dol.len() - 0x1000;
+    dol[place] ^= 1;
+    for emulator in BOTH {
+        let text = failure(run(emulator, &Image::new(&dol, None)).success(&tools()));
+        assert!(text.contains("left no exit status"), "{text}");
+    }
+}
+
+#[test]
 fn a_crash_before_the_guest_has_vectors_is_told_with_its_registers() {
     let guest = Guest::new();
     let crash_at = guest.here() + 16;

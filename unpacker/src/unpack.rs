@@ -26,7 +26,12 @@ global_asm!(
     "    stwu 0, -64(1)",
     "    bl unpack",
     "    mtctr 3",
-    "    bctr",
+    // For the reload stub the status of a program that failed; nothing for a program. Dolphin's stub returns behind the
+    // last `icbi`, until emulation ends a moment later.
+    "    li 3, 101",
+    "    icbi 0, 1",
+    "2:  bctrl",
+    "    b 2b",
 );
 
 /// What is in front of the packed bytes. `cargo xtask build` writes it.

@@ -296,7 +296,9 @@ impl<B: Bus> Host<B> {
     pub fn submit(&mut self, queue: Queue, tds: &[Td]) -> Vec<u32> {
         let chain = self.chain(tds);
         let token = self.word(queue.address + 24);
-        self.set_words(queue.address + 20, &[1, token & (1 << 31 | 1)]);
+        // What a halted queue has left must not be executed once the halt ends.
+        self.set_words(queue.address + 16, &[1, 1]);
+        self.set_words(queue.address + 24, &[token & (1 << 31 | 1)]);
         self.set_words(queue.address + 16, &[chain[0]]);
         chain
     }
@@ -312,7 +314,10 @@ impl<B: Bus> Host<B> {
             // Short packets skip qTDs, so that the overlay tells: inactive, with nothing behind it.
             let active = chain.iter().all(|qtd| host.word(qtd + 8) & 0x80 == 0);
             let next = if overlay >> 16 & 0x7fff != 0 { 20 } else { 16 };
-            let ended = overlay & 0x80 == 0 && host.word(queue.address + next) & 1 != 0;
+            let ended = overlay & 0x80 == 0
+                && host.word(queue.address + next) & 1 != 0
+                // The controller may have begun between the two.
+                && host.word(queue.address + 24) == overlay;
             active || ended && host.word(queue.address + 12) & !31 != 0
         });
         chain.iter().map(|qtd| self.word(qtd + 8)).collect()

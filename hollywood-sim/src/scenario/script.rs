@@ -307,6 +307,8 @@ impl<'h, B: Bus> Stick<'h, B> {
             self.request("clear", Setup::clear_halt(endpoint));
         }
         for queue in [self.out, self.in_] {
+            // First what is left of the queue goes, which would be executed as soon as the halt does.
+            self.host.set_words(queue.address + 16, &[1]);
             self.host.set_words(queue.address + 24, &[0]);
         }
         self.command("unit ready", &[0; 6], 0x80, &[]);
