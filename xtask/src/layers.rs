@@ -35,7 +35,7 @@ const HOST: Layer = Layer {
 };
 
 /// In this order: what fails fastest comes first.
-const LAYERS: [Layer; 11] = [
+const LAYERS: [Layer; 12] = [
     Layer {
         name: "format",
         needs: &[Need::Rustfmt],
@@ -61,6 +61,11 @@ const LAYERS: [Layer; 11] = [
         name: "big-endian",
         needs: &[Need::Compiler, Need::PowerPcLinux, Need::QemuUser],
         run: big_endian,
+    },
+    Layer {
+        name: "campaigns",
+        needs: &[],
+        run: campaigns,
     },
     Layer {
         name: "packages",
@@ -229,7 +234,21 @@ fn big_endian(workspace: &Workspace) -> Result<Tests> {
         .env(
             "CARGO_TARGET_POWERPC_UNKNOWN_LINUX_GNU_RUNNER",
             format!("{} -L /usr/powerpc-linux-gnu", runner.display()),
-        );
+        )
+        .env("EHCI_ALL_LENGTHS", "1");
+    count(&mut cargo)
+}
+
+/// The driver's tests on the simulated Wii, with nothing left out: what takes minutes even when it is optimised.
+fn campaigns(workspace: &Workspace) -> Result<Tests> {
+    let mut cargo = workspace.cargo("test");
+    cargo
+        .args(["--package", "ehci", "--test", "hollywood"])
+        // Not a release build, which would leave out the checks of arithmetic.
+        .env("CARGO_PROFILE_DEV_OPT_LEVEL", "2")
+        .env("EHCI_ALL_LENGTHS", "1")
+        .env("EHCI_EXHAUSTIVE", "1")
+        .env("EHCI_SEEDED_RUNS", "100000");
     count(&mut cargo)
 }
 

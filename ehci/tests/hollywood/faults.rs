@@ -1,9 +1,8 @@
 //! Everything that can go wrong, at every moment: a session ends with success or a typed error within a bound; nothing is left
 //! behind; and afterwards the stick works.
 //!
-//! `EHCI_EXHAUSTIVE=1` tries every event at every microframe of the short session, instead of some of them; in a release build
-//! that takes minutes. `EHCI_SEEDED_RUNS` sets the number of long sessions (100000 for the whole campaign), `EHCI_SEED` the
-//! first seed.
+//! `EHCI_EXHAUSTIVE=1` tries every event at every microframe of the short session, instead of some of them. `EHCI_SEEDED_RUNS`
+//! sets the number of long sessions, `EHCI_SEED` the first seed. The layer `campaigns` of the test command sets the first two.
 
 use super::session::{self, Device, Failure};
 use super::wii::{Driver, SHARE, Wii, on_a_wii};
@@ -14,7 +13,10 @@ use hollywood_sim::device::{Fault, Faulty, Function, MassStorage, Peripheral};
 use hollywood_sim::{POISON, Random};
 use std::cell::RefCell;
 use std::env;
+use std::num::NonZero;
 use std::rc::Rc;
+use std::sync::Mutex;
+use std::thread;
 
 type Stick = Rc<RefCell<Faulty<Peripheral<MassStorage>>>>;
 
@@ -339,15 +341,23 @@ fn long_sessions_under_random_faults_end_well() {
         env::var(name).map_or(default, |text| text.parse().expect("a number"))
     };
     let first = number("EHCI_SEED", 1);
-    let mut total = Tally::default();
-    for seed in first..first + number("EHCI_SEEDED_RUNS", 300 / SHARE) {
-        let tally = long_session(seed);
-        total.good += tally.good;
-        total.failed += tally.failed;
-        if seed % 1000 == 0 {
-            println!("seed {seed}: {total:?}");
+    let seeds = first..first + number("EHCI_SEEDED_RUNS", 300 / SHARE);
+    let total = Mutex::new(Tally::default());
+    let threads = thread::available_parallelism().map_or(1, NonZero::get);
+    thread::scope(|scope| {
+        for share in 0..threads {
+            let (mine, total) = (seeds.clone().skip(share).step_by(threads), &total);
+            scope.spawn(move || {
+                for seed in mine {
+                    let tally = long_session(seed);
+                    let mut total = total.lock().unwrap();
+                    total.good += tally.good;
+                    total.failed += tally.failed;
+                }
+            });
         }
-    }
+    });
+    let total = total.into_inner().unwrap();
     println!("{total:?}");
     assert!(total.good != 0 && total.failed != 0, "{total:?}");
 }
