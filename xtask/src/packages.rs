@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
@@ -19,7 +20,7 @@ const CRATES: [(&str, &[&str]); 3] = [
 const CHAPTER: &str = "docs/src/bounce-pool.md";
 
 /// Packs the crates, builds and runs a program that depends on the packed files only, tests the examples of their read-me files,
-/// and checks that nothing that they depend on needs a newer compiler than they promise.
+/// and checks that neither they nor what they depend on need a newer compiler than they promise.
 ///
 /// # Errors
 /// Any of that fails.
@@ -66,7 +67,7 @@ pub fn check(workspace: &Workspace) -> Result<()> {
         "no dependency needs a compiler newer than {newest}: {}",
         check_compilers(&consumer, &newest)?
     );
-    Ok(())
+    check_with(&consumer, &newest)
 }
 
 fn crates(packages: &[Package]) -> Result<Vec<&Package>> {
@@ -135,6 +136,30 @@ fn check_compilers(consumer: &Workspace, newest: &str) -> Result<usize> {
         );
     }
     Ok(packages.len())
+}
+
+/// Has the compiler that the crates promise to do with check them, if rustup has it, and says whether it did. It is no need of
+/// the test command: a toolchain need not come from rustup.
+fn check_with(consumer: &Workspace, version: &str) -> Result<()> {
+    let [major, minor, patch] = parts(version);
+    let toolchain = format!("{major}.{minor}.{patch}");
+    let mut which = Command::new("rustup");
+    which.args(["which", "--toolchain", &toolchain, "rustc"]);
+    let Ok(compiler) = exec::capture(&mut which) else {
+        println!(
+            "not built with {toolchain} itself; `rustup toolchain install {toolchain}` would change that"
+        );
+        return Ok(());
+    };
+    let mut check = consumer.cargo("check");
+    // Beside what the other compiler has built.
+    check
+        .env("RUSTC", compiler.trim())
+        .args(["--target-dir", "target"]);
+    exec::run(&mut check)
+        .with_context(|| format!("the packed crates do not build with {toolchain}"))?;
+    println!("built with {toolchain} itself");
+    Ok(())
 }
 
 /// A version as numbers, with as many as there are: 1.88 and 1.88.0 are one.
