@@ -215,31 +215,39 @@ fn present_conditions(workspace: &Workspace) -> Result<Value> {
     }))
 }
 
-/// Says how figures stand beside the recorded ones: counted ones are the same, or named.
+/// Says how figures stand beside the recorded ones: counted ones are the same, timed ones near them, or they are named.
 ///
 /// # Errors
 /// The record cannot be read.
 pub fn compare(workspace: &Workspace, figures: &Figures) -> Result<String> {
     let recorded = recorded(&workspace.root)?;
     let recorded = recorded["figures"].as_object().context("no figures")?;
-    let mut same = 0;
+    let (mut counted, mut timed) = (0, 0);
     let mut different = Vec::new();
     for (name, figure) in figures {
-        let timed = TIMED.iter().any(|&unit| figure["unit"] == unit);
+        let is_timed = TIMED.iter().any(|&unit| figure["unit"] == unit);
         match recorded.get(name) {
-            _ if timed => {}
-            Some(before) if before["value"] == figure["value"] => same += 1,
+            Some(before) if is_timed && is_near(&before["value"], &figure["value"]) => timed += 1,
+            Some(before) if before["value"] == figure["value"] => counted += 1,
             Some(before) => different.push(format!("{name} ({} there)", before["value"])),
             None => different.push(format!("{name} (not there)")),
         }
     }
-    Ok(match different.as_slice() {
-        [] => format!("All {same} counted figures are those of the book."),
-        _ => format!(
-            "{same} counted figures are those of the book; not: {}.",
-            different.join(", ")
-        ),
-    })
+    let mut said = format!(
+        "As in the book: {counted} counted figures, and {timed} timed ones within a tenth."
+    );
+    if !different.is_empty() {
+        said += &format!(" Not so: {}.", different.join(", "));
+    }
+    Ok(said)
+}
+
+/// Says whether a time is within a tenth of another: the spread that the chapter promises.
+fn is_near(before: &Value, now: &Value) -> bool {
+    let (Some(before), Some(now)) = (before.as_f64(), now.as_f64()) else {
+        return false;
+    };
+    (now - before).abs() <= before.abs() * 0.1
 }
 
 /// Checks that what is recorded has every picture that the chapter shows, and none besides.
@@ -305,19 +313,27 @@ mod tests {
     }
 
     #[test]
-    fn counted_figures_are_compared_and_timed_ones_are_not() {
+    fn counted_figures_are_those_of_the_record_and_timed_ones_near_them() {
         let (_tree, workspace) = tree();
-        let mut now = figures();
-        now["a.two"]["value"] = json!(99);
-        assert_eq!(
-            compare(&workspace, &now).unwrap(),
-            "All 2 counted figures are those of the book."
-        );
-        now["b"]["value"] = json!(2);
-        let said = compare(&workspace, &now).unwrap();
-        assert!(
-            said.starts_with("1 counted") && said.contains("b (1 there)"),
-            "{said}"
-        );
+        let with = |name: &str, value: f64| {
+            let mut now = figures();
+            now[name]["value"] = json!(value);
+            compare(&workspace, &now).unwrap()
+        };
+        let all = "As in the book: 2 counted figures, and 1 timed ones within a tenth.";
+        assert_eq!(compare(&workspace, &figures()).unwrap(), all);
+        assert_eq!(with("a.two", 2.74), all);
+        assert_eq!(with("a.two", 2.26), all);
+        for (name, value, there) in [
+            ("a.two", 2.8, "2.5"),
+            ("a.two", 2.2, "2.5"),
+            ("b", 1.01, "1"),
+        ] {
+            let said = with(name, value);
+            assert!(
+                said.ends_with(&format!(" Not so: {name} ({there} there).")),
+                "{said}"
+            );
+        }
     }
 }
