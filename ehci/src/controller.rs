@@ -45,12 +45,18 @@ pub enum State {
 /// The doorbell of the asynchronous schedule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Doorbell {
+    /// None is out, and one may be rung.
     Silent,
     Rung {
         at: u64,
     },
     /// It was not answered: the schedule is being switched off instead.
     Stopping {
+        at: u64,
+    },
+    /// The schedule was switched on and does not run yet: its enable must not change before, and a doorbell would not be heard
+    /// (section 2.3.1).
+    Starting {
         at: u64,
     },
 }
@@ -202,11 +208,11 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
         if !self.wait(HALT_US, |this| !this.registers.status().halted()) {
             return Err(StartError::RunTimeout(self.registers.status()));
         }
+        let now = self.platform.now_us();
         self.state = State::Running;
-        self.doorbell = Doorbell::Silent;
+        self.doorbell = Doorbell::Starting { at: now };
 
         self.registers.set_configured(true);
-        let now = self.platform.now_us();
         self.ports_moving = true;
         for port in 0..self.registers.ports() {
             let excluded = !self.platform.serves_port(port);
@@ -336,10 +342,16 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
         if let Some(interrupt) = self.interrupt {
             interrupt.connect(None);
         }
+        let status = self.registers.status();
         let mut command = self.registers.command();
         command.set_run(false);
-        command.set_async_enable(false);
-        command.set_periodic_enable(false);
+        // The halt ends the schedules in any case. An enable must not change before its schedule has followed (section 2.3.1).
+        if status.async_running() == command.async_enable() {
+            command.set_async_enable(false);
+        }
+        if status.periodic_running() == command.periodic_enable() {
+            command.set_periodic_enable(false);
+        }
         command.set_doorbell(false);
         self.registers.set_command(command);
         if self.wait(HALT_US, |this| this.registers.status().halted()) {

@@ -15,7 +15,7 @@ use crate::schedule::ring::QhSet;
 
 /// An unanswered doorbell is taken for lost after this time.
 const DOORBELL_US: u64 = 10_000;
-/// A schedule that was switched off stops within this time. Real ones do within a frame or two; an emulator on a busy machine
+/// A schedule that was switched off stops within this time, one that was switched on runs. Real ones do within a frame or two; an emulator on a busy machine
 /// may not run for a while, and giving up means to lose every device.
 const SCHEDULE_US: u64 = 500_000;
 /// Everything is looked at this often, also without an interrupt, since interrupts get lost.
@@ -44,6 +44,9 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
         }
         if self.doorbell != Doorbell::Silent {
             self.step_doorbell(status, now);
+            if self.state != State::Running {
+                return;
+            }
         }
         // Before completions: what fails because the device is gone is to be called that.
         let due = now >= self.next_look;
@@ -74,10 +77,13 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
     /// Returns the time, by the platform's clock, at which [`Ehci::poll`] has something to do at the latest.
     pub fn next_deadline(&self) -> u64 {
         let doorbell = match self.doorbell {
-            Doorbell::Silent => None,
+            // What was closed or cancelled waits for a look.
+            Doorbell::Silent => self.ring.wants_doorbell().then_some(0),
             Doorbell::Rung { at } => Some(at + DOORBELL_US),
-            // The end of the schedule raises no interrupt.
-            Doorbell::Stopping { .. } => Some(self.platform.now_us() + 1_000),
+            // Neither the end of the schedule nor its beginning raises an interrupt.
+            Doorbell::Stopping { .. } | Doorbell::Starting { .. } => {
+                Some(self.platform.now_us() + 1_000)
+            }
         };
         let ports = self.ports.iter().filter_map(crate::port::Port::deadline);
         let pipes = self.parting.filter_map(|qh| self.pipe(qh)?.free_at);
@@ -237,6 +243,14 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
                 }
             }
             Doorbell::Rung { .. } => return,
+            Doorbell::Starting { at } => {
+                if self.registers.status().async_running() {
+                    self.doorbell = Doorbell::Silent;
+                } else if now.saturating_sub(at) >= SCHEDULE_US {
+                    self.fail();
+                }
+                return;
+            }
             Doorbell::Stopping { at } => {
                 if self.registers.status().async_running() {
                     if now.saturating_sub(at) >= SCHEDULE_US {
@@ -255,11 +269,11 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
             command.set_doorbell(false);
             self.registers.set_command(command);
         }
-        let stopping = matches!(self.doorbell, Doorbell::Stopping { .. });
-        self.doorbell = Doorbell::Silent;
-        let released = if stopping {
+        let released = if matches!(self.doorbell, Doorbell::Stopping { .. }) {
+            self.doorbell = Doorbell::Starting { at: now };
             self.ring.stopped()
         } else {
+            self.doorbell = Doorbell::Silent;
             self.ring.answered()
         };
         for qh in released {

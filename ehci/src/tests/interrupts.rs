@@ -94,7 +94,8 @@ impl Board {
     }
 
     fn timer_due(&self) -> bool {
-        self.machine.state.borrow().now_us >= self.host.next_deadline()
+        let deadline = self.host.next_deadline();
+        self.machine.state.borrow().now_us >= deadline
     }
 
     async fn stick(&self) {

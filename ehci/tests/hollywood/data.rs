@@ -2,7 +2,7 @@
 
 use super::session::{self, Device};
 use super::source::{self, Source};
-use super::wii::{Driver, SHARE, Wii, on_a_wii};
+use super::wii::{Driver, Wii, is_every_length, on_a_wii, share_of_lengths};
 use ehci::PortChange;
 use ehci::memory::{Buffer, Dma};
 use hollywood_sim::device::{Function, Peripheral};
@@ -86,11 +86,9 @@ fn around(len: usize, align: usize) -> (Vec<u8>, usize) {
     (memory, start)
 }
 
-/// `EHCI_ALL_LENGTHS=1` tries every length at every alignment, also on a processor that is emulated.
 fn alignments(len: usize) -> Vec<usize> {
-    let all = std::env::var_os("EHCI_ALL_LENGTHS").is_some();
-    let step = if all { 1 } else { SHARE as usize };
-    if all || matches!(len, 0 | 1 | 31 | 32 | 33 | 64 | 511 | 512 | 513 | 4096) {
+    let step = share_of_lengths();
+    if is_every_length() || matches!(len, 0 | 1 | 31 | 32 | 33 | 64 | 511 | 512 | 513 | 4096) {
         (0..64).step_by(step).collect()
     } else if len.is_multiple_of(step) {
         vec![len % 64]
@@ -128,7 +126,7 @@ fn lengths_around_qtds_and_windows_arrive_and_are_sent() {
     on_a_wii(512, 3, |wii, mut ehci| {
         let (device, seen) = attach(wii, &mut ehci);
         for middle in [20_480, 65_536] {
-            for len in (middle - 33..=middle + 33).step_by(SHARE as usize) {
+            for len in middle - 33..=middle + 33 {
                 let align = len % 64;
                 fetch(wii, &mut ehci, &device, len, align);
                 send(wii, &mut ehci, &device, &seen, len, align);

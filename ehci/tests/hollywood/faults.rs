@@ -6,7 +6,7 @@
 
 use super::session::{self, Device, Failure};
 use super::wii::{Driver, SHARE, Wii, on_a_wii};
-use ehci::{PortChange, State, TransferError};
+use ehci::{Kind, PortChange, StartError, State, TransferError};
 use hollywood_sim::controller::{Doorbell, Faults};
 use hollywood_sim::device::disk::Disk;
 use hollywood_sim::device::{Fault, Faulty, Function, MassStorage, Peripheral};
@@ -70,15 +70,13 @@ fn works_again(wii: &Wii<'_>, ehci: &mut Driver<'_>, stick: &Stick, what: &str) 
     wii.controller.set_faults(Faults::default());
     stick.borrow_mut().behave();
     if ehci.state() != State::Running {
-        ehci.start()
+        wii.restart(ehci)
             .unwrap_or_else(|error| panic!("{what}: {error}"));
     }
     wii.controller.set_over_current(0, false);
     // Out and in again, since it may be out already.
     wii.controller.unplug(0);
-    for _ in 0..80 {
-        wii.step(ehci);
-    }
+    wii.steps(ehci, 80);
     while ehci.take_port_event().is_some() {}
     wii.controller.plug(0, stick.clone());
     assert_eq!(attached(wii, ehci), Ok(()), "{what}, afterwards");
@@ -90,34 +88,56 @@ fn works_again(wii: &Wii<'_>, ehci: &mut Driver<'_>, stick: &Stick, what: &str) 
 #[derive(Clone, Copy, Debug)]
 enum Event {
     Halt,
+    SystemError,
+    /// Halts, and cannot be reset.
+    EndlessReset,
     Unplug,
     OverCurrent,
     Disable,
+    EndlessPortReset,
+    Cancel,
     SilentDoorbells,
     DeadDoorbells,
+    /// Neither answers nor stops when told to.
+    DeadSchedule,
     LostInterrupts,
     DataBufferError,
     DataBufferErrors,
 }
 
-const EVENTS: [Event; 9] = [
+const EVENTS: [Event; 14] = [
     Event::Halt,
+    Event::SystemError,
+    Event::EndlessReset,
     Event::Unplug,
     Event::OverCurrent,
     Event::Disable,
+    Event::EndlessPortReset,
+    Event::Cancel,
     Event::SilentDoorbells,
     Event::DeadDoorbells,
+    Event::DeadSchedule,
     Event::LostInterrupts,
     Event::DataBufferError,
     Event::DataBufferErrors,
 ];
 
 impl Event {
-    fn happen(self, wii: &Wii<'_>) {
+    fn happen(self, wii: &Wii<'_>, ehci: &mut Driver<'_>) {
         let none = Faults::default();
+        let next = Some(wii.controller.microframe() + 1);
         let faults = match self {
             Self::Halt => Faults {
-                halts_at: Some(wii.controller.microframe() + 1),
+                halts_at: next,
+                ..none
+            },
+            Self::EndlessReset => Faults {
+                halts_at: next,
+                reset_never_ends: true,
+                ..none
+            },
+            Self::SystemError => Faults {
+                system_error_at: next,
                 ..none
             },
             Self::Unplug => {
@@ -132,6 +152,21 @@ impl Event {
                 wii.controller.disable_port(0);
                 return;
             }
+            Self::EndlessPortReset => Faults {
+                port_reset_never_ends: true,
+                ..none
+            },
+            Self::Cancel => {
+                if let Some(pipe) = wii.busy.get() {
+                    ehci.cancel(pipe);
+                }
+                return;
+            }
+            Self::DeadSchedule => Faults {
+                doorbell: Doorbell::Dead,
+                schedules_never_switch: true,
+                ..none
+            },
             Self::SilentDoorbells => Faults {
                 doorbell: Doorbell::Silent,
                 ..none
@@ -168,14 +203,20 @@ impl Event {
     }
 }
 
+/// Microframes after which a schedule that does not stop is given up: 510 ms.
+const GIVEN_UP: u32 = 8 * 520;
+
 /// Runs the short session with an event at one of its microframes; returns how many it had.
-fn disturbed(event: Option<(Event, u64)>, seed: u64) -> u64 {
+fn disturbed(event: Option<(Event, u64)>, seed: u64, sleeps: bool) -> u64 {
     on_a_wii(128, seed, |wii, mut ehci| {
+        if sleeps {
+            wii.sleep_between_interrupts(&mut ehci);
+        }
         let stick = shared(Faulty::once(stick(), u64::MAX, Fault::Nak));
         wii.controller.plug(0, stick.clone());
         let begin = wii.controller.microframe();
         if let Some((event, at)) = event {
-            wii.at(begin + at, move |wii| event.happen(wii));
+            wii.at(begin + at, move |wii, ehci| event.happen(wii, ehci));
         }
         let result = attached(wii, &mut ehci).and_then(|()| short_session(wii, &mut ehci, 0x77));
         let length = wii.controller.microframe() - begin;
@@ -185,14 +226,26 @@ fn disturbed(event: Option<(Event, u64)>, seed: u64) -> u64 {
             Some((event, _)) if event.is_harmless() => assert_eq!(result, Ok(()), "{what}"),
             Some(_) => assert_ne!(result, Err(Failure::Differs), "{what}"),
         }
+        match event {
+            Some((Event::DeadSchedule, _)) => {
+                // The pipes of the session were closed, which the controller has to confirm.
+                wii.steps(&mut ehci, GIVEN_UP);
+                assert_eq!(ehci.state(), State::Failed, "{what}");
+            }
+            Some((Event::EndlessReset, _)) => {
+                assert_eq!(ehci.state(), State::Failed, "{what}");
+                let started = wii.restart(&mut ehci);
+                assert!(matches!(started, Err(StartError::ResetTimeout(_))));
+            }
+            _ => {}
+        }
         works_again(wii, &mut ehci, &stick, &what);
         length
     })
 }
 
-#[test]
-fn whatever_happens_to_the_controller_or_its_port_at_any_microframe_ends_well() {
-    let length = disturbed(None, 0);
+fn whatever_happens(sleeps: bool) {
+    let length = disturbed(None, 0, sleeps);
     let exhaustive = env::var_os("EHCI_EXHAUSTIVE").is_some();
     for event in EVENTS {
         for at in 0..length {
@@ -200,9 +253,54 @@ fn whatever_happens_to_the_controller_or_its_port_at_any_microframe_ends_well() 
             let every = SHARE * if at < length - 150 { 97 } else { 7 };
             let chosen = at % every == every / 2;
             if exhaustive || chosen {
-                disturbed(Some((event, at)), at);
+                disturbed(Some((event, at)), at, sleeps);
             }
         }
+    }
+}
+
+#[test]
+fn whatever_happens_to_the_controller_or_its_port_at_any_microframe_ends_well() {
+    whatever_happens(false);
+}
+
+#[test]
+fn whatever_happens_ends_well_for_a_driver_that_sleeps_between_interrupts() {
+    whatever_happens(true);
+}
+
+/// Neither its schedule nor the controller stops, nor is it reset: what it may touch is never given to anybody else.
+#[test]
+fn a_controller_that_cannot_be_stopped_keeps_its_memory() {
+    let length = disturbed(None, 0, false);
+    for at in (length - 150..length).step_by(7 * SHARE as usize) {
+        on_a_wii(128, at, |wii, mut ehci| {
+            wii.controller.plug(0, Rc::new(RefCell::new(stick())));
+            let begin = wii.controller.microframe();
+            wii.at(begin + at, |wii, _| {
+                wii.controller.set_faults(Faults {
+                    doorbell: Doorbell::Dead,
+                    schedules_never_switch: true,
+                    never_halts: true,
+                    reset_never_ends: true,
+                    ..Faults::default()
+                });
+            });
+            let result = attached(wii, &mut ehci);
+            let _ = result.and_then(|()| short_session(wii, &mut ehci, 0x77));
+            wii.steps(&mut ehci, GIVEN_UP);
+            assert_eq!(ehci.state(), State::Runaway, "{at}");
+            let control = session::endpoint(0, 0, Kind::Control, 0);
+            assert!(ehci.open(&control).is_err());
+            wii.steps(&mut ehci, 80);
+            wii.is_runaway.set(true);
+            // The last resort, which the standard does not define.
+            let violations = wii.controller.memory().take_violations();
+            let [reset] = &violations[..] else {
+                panic!("{violations:?}");
+            };
+            assert!(reset.to_string().contains("reset of a running controller"));
+        });
     }
 }
 
@@ -249,6 +347,9 @@ fn every_fault_at_every_transaction_ends_well() {
 fn long_session(seed: u64) -> Tally {
     on_a_wii(128, seed, |wii, mut ehci| {
         let mut random = Random::new(seed);
+        if random.below(2) == 0 {
+            wii.sleep_between_interrupts(&mut ehci);
+        }
         let harmless = random.below(2) == 0;
         let faults = if harmless {
             Fault::HARMLESS.to_vec()
@@ -265,7 +366,7 @@ fn long_session(seed: u64) -> Tally {
             .ok();
         for round in 0..12u8 {
             if random.below(16) == 0 && !harmless {
-                EVENTS[random.below(EVENTS.len() as u32) as usize].happen(wii);
+                EVENTS[random.below(EVENTS.len() as u32) as usize].happen(wii, &mut ehci);
             }
             let Some(this) = &mut device else {
                 break;

@@ -9,9 +9,10 @@ use ehci::{
 };
 
 /// A device answers at once here, so that this is patience enough.
-const TIMEOUT_US: u64 = 50_000;
-/// No transfer may take longer, whatever goes wrong: 32 retries of three attempts, the time-out, a lost doorbell.
-const BOUND: u32 = 8 * 400;
+const TIMEOUT_US: u64 = 150_000;
+/// No transfer may take longer, whatever goes wrong: 32 retries of three attempts, the time-out, a lost doorbell, and a schedule
+/// that does not stop.
+const BOUND: u32 = 8 * 1000;
 
 /// How a session ended that did not end well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,6 +103,7 @@ pub fn control_in(
     let id = ehci
         .control(pipe, setup, Some(buffer), Some(TIMEOUT_US))
         .map_err(|rejected| Failure::Submit(rejected.error))?;
+    wii.busy.set(Some(pipe));
     Ok(received(finish(wii, ehci, id))?)
 }
 
@@ -114,6 +116,7 @@ pub fn control_out(
     let id = ehci
         .control(pipe, setup, None, Some(TIMEOUT_US))
         .map_err(|rejected| Failure::Submit(rejected.error))?;
+    wii.busy.set(Some(pipe));
     Ok(finish(wii, ehci, id).status?)
 }
 
@@ -134,6 +137,7 @@ pub fn bulk_in(
 ) -> Result<Vec<u8>, Failure> {
     let buffer = ehci.dma().incoming(length).map_err(|_| Failure::Memory)?;
     let id = submit(ehci, pipe, buffer)?;
+    wii.busy.set(Some(pipe));
     Ok(received(finish(wii, ehci, id))?)
 }
 
@@ -145,6 +149,7 @@ pub fn bulk_out(
 ) -> Result<(), Failure> {
     let buffer = ehci.dma().outgoing(data).map_err(|_| Failure::Memory)?;
     let id = submit(ehci, pipe, buffer)?;
+    wii.busy.set(Some(pipe));
     Ok(finish(wii, ehci, id).status?)
 }
 

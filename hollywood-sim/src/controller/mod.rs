@@ -125,6 +125,8 @@ pub struct Faults {
     pub lost_interrupts: u32,
     /// Halts by itself at this microframe, without a host system error.
     pub halts_at: Option<u64>,
+    /// Halts with a host system error at this microframe.
+    pub system_error_at: Option<u64>,
     /// At this microframe the device of this port is pulled.
     pub unplugs_at: Option<(u64, usize)>,
     /// At this microframe too much current is drawn at this port.
@@ -405,6 +407,10 @@ impl Ehci {
     fn happen(&mut self) {
         if self.faults.halts_at == Some(self.now) {
             self.halt();
+        }
+        if self.faults.system_error_at == Some(self.now) {
+            self.halt();
+            self.registers.status |= status::SYSTEM_ERROR;
         }
         if let Some((at, port)) = self.faults.unplugs_at
             && at == self.now

@@ -214,16 +214,19 @@ fn memory_that_is_not_there_is_a_host_system_error() {
 
 #[test]
 fn a_controller_may_halt_by_itself() {
-    let mut host = host(stick());
-    let now = host.bus.now_us() / 125;
-    host.bus.set_faults(Faults {
-        halts_at: Some(now + 3),
-        ..Faults::default()
-    });
-    host.bus.advance_us(250);
-    assert_eq!(host.read(USBSTS) & 0x1000, 0);
-    host.bus.advance_us(125);
-    assert_eq!(host.read(USBSTS) & 0x1010, 0x1000);
+    for (is_error, status) in [(false, 0x1000), (true, 0x1010)] {
+        let mut host = host(stick());
+        let at = Some(host.bus.now_us() / 125 + 3);
+        host.bus.set_faults(Faults {
+            halts_at: at.filter(|_| !is_error),
+            system_error_at: at.filter(|_| is_error),
+            ..Faults::default()
+        });
+        host.bus.advance_us(250);
+        assert_eq!(host.read(USBSTS) & 0x1010, 0);
+        host.bus.advance_us(125);
+        assert_eq!(host.read(USBSTS) & 0x1010, status);
+    }
 }
 
 #[test]
