@@ -206,9 +206,32 @@ fn cause(token: Token) -> TransferError {
     } else if token.errors() != 0 {
         // The error counter did not run out, so it was the endpoint itself that said no.
         TransferError::Stall
-    } else if token.data_buffer_error() {
+    } else if token.data_buffer_error() && !token.transaction_error() {
         TransferError::DataBuffer
     } else {
+        // One that came on top of a data buffer error, which most controllers do not count (table 3-16), is worth a retry too.
         TransferError::Transaction
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_way_to_halt_has_its_error() {
+        let of = |bits: u32, errors: u32| {
+            let mut token = Token(0x40 | bits);
+            token.set_errors(errors);
+            cause(token)
+        };
+        assert_eq!(of(0, 3), TransferError::Stall);
+        assert_eq!(of(0, 1), TransferError::Stall);
+        assert_eq!(of(0x10, 3), TransferError::Babble);
+        assert_eq!(of(0x04, 2), TransferError::MissedMicroframe);
+        assert_eq!(of(0x08, 0), TransferError::Transaction);
+        assert_eq!(of(0x20, 0), TransferError::DataBuffer);
+        assert_eq!(of(0x28, 0), TransferError::Transaction);
+        assert_eq!(of(0x28, 2), TransferError::Stall);
     }
 }
