@@ -23,6 +23,8 @@ use core::task::Waker;
 const HALT_US: u64 = 500_000;
 /// No bound is specified for a reset; real ones end within a millisecond.
 const RESET_US: u64 = 250_000;
+/// What raises no interrupt is looked at this often while it is waited for.
+pub(crate) const STEP_US: u64 = 1_000;
 /// Legacy firmware gets this long to let go.
 const HANDOFF_US: u64 = 1_000_000;
 /// Interrupts are held back for at most this many microframes (section 2.3.1, ITC): latency against their number.
@@ -36,10 +38,25 @@ pub enum State {
     Stopped,
     /// Running.
     Running,
-    /// It failed and has stopped; [`Ehci::start`] tries again.
+    /// It failed, and [`Ehci::poll`] waits for it to stop; or [`Ehci::restart`] was called, and it waits for it to run.
+    Recovering,
+    /// It failed and has stopped; [`Ehci::restart`] or [`Ehci::start`] tries again.
     Failed,
     /// It failed and does not stop: what it may still write to is lost for ever.
     Runaway,
+}
+
+/// What a controller that failed is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Recovery {
+    /// To halt.
+    Halt,
+    /// To end a reset, since it did not halt.
+    Reset,
+    /// To end a reset, to be started again.
+    Restart,
+    /// To run.
+    Run,
 }
 
 /// The doorbell of the asynchronous schedule.
@@ -50,14 +67,16 @@ pub(crate) enum Doorbell {
     Rung {
         at: u64,
     },
-    /// It was not answered: the schedule is being switched off instead.
+    /// It was not answered: the schedule is being switched off instead. To be looked at next at a time.
     Stopping {
         at: u64,
+        next: u64,
     },
     /// The schedule was switched on and does not run yet: its enable must not change before, and a doorbell would not be heard
     /// (section 2.3.1).
     Starting {
         at: u64,
+        next: u64,
     },
 }
 
@@ -126,6 +145,10 @@ pub struct Ehci<R: Registers, D: Dma, P: Platform> {
     pub(crate) clears: Clears,
     pub(crate) doorbell: Doorbell,
     pub(crate) state: State,
+    /// While it is [`State::Recovering`]: what is waited for, and since when.
+    recovery: (Recovery, u64),
+    /// When that is to be looked at.
+    pub(crate) next_recovery: u64,
     pub(crate) next_look: u64,
     pub(crate) statistics: Statistics,
     pub(crate) interrupt: Option<&'static Interrupt>,
@@ -169,6 +192,8 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
             clears: Clears::new(),
             doorbell: Doorbell::Silent,
             state: State::Stopped,
+            recovery: (Recovery::Halt, 0),
+            next_recovery: 0,
             next_look: 0,
             statistics: Statistics::default(),
             interrupt: None,
@@ -189,6 +214,89 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
         self.interrupt = None;
         self.forget_everything();
         self.reset()?;
+        self.run();
+        if !self.wait(HALT_US, |this| !this.registers.status().halted()) {
+            let status = self.registers.status();
+            // It may still begin to run.
+            self.stop()?;
+            return Err(StartError::RunTimeout(status));
+        }
+        self.running();
+        Ok(())
+    }
+
+    /// Begins to start a controller again that has failed, and does not wait: [`Ehci::poll`] goes on with it. Devices come back
+    /// as new ones; interrupts that were enabled are enabled again. Returns false unless the controller has
+    /// [failed](State::Failed), which it has once more if it does not start.
+    pub fn restart(&mut self) -> bool {
+        let has_failed = self.state == State::Failed;
+        if has_failed {
+            self.request_reset();
+            self.recover(Recovery::Restart);
+        }
+        has_failed
+    }
+
+    /// Stops a controller that failed; everything on it ends when it has stopped.
+    #[cold]
+    pub(crate) fn fail(&mut self) {
+        self.request_halt();
+        self.recover(Recovery::Halt);
+        // Most have halted by themselves.
+        self.step_recovery();
+    }
+
+    fn recover(&mut self, by: Recovery) {
+        let now = self.platform.now_us();
+        self.state = State::Recovering;
+        self.recovery = (by, now);
+        self.next_recovery = now + STEP_US;
+    }
+
+    /// Goes on with a controller that failed, without waiting.
+    #[cold]
+    pub(crate) fn step_recovery(&mut self) {
+        let (by, since) = self.recovery;
+        let (done, limit) = match by {
+            Recovery::Halt => (self.registers.status().halted(), HALT_US),
+            Recovery::Reset | Recovery::Restart => (!self.registers.command().reset(), RESET_US),
+            Recovery::Run => (!self.registers.status().halted(), HALT_US),
+        };
+        let now = self.platform.now_us();
+        if !done && now.saturating_sub(since) <= limit {
+            self.next_recovery = now + STEP_US;
+            return;
+        }
+        match (by, done) {
+            (Recovery::Halt | Recovery::Reset, true) => {
+                self.give_back();
+                self.state = State::Failed;
+            }
+            // A reset ends all activity as well (section 2.3.1, HCRESET).
+            (Recovery::Halt, false) => {
+                self.request_reset();
+                self.recover(Recovery::Reset);
+            }
+            (Recovery::Reset, false) => self.lose_everything(),
+            (Recovery::Restart, true) => {
+                self.run();
+                self.recover(Recovery::Run);
+            }
+            (Recovery::Run, true) => {
+                self.running();
+                if let Some(interrupt) = self.interrupt {
+                    self.enable_interrupts(interrupt);
+                }
+            }
+            (Recovery::Restart | Recovery::Run, false) => {
+                self.fail();
+                self.events.wake();
+            }
+        }
+    }
+
+    /// Lets a controller that was reset run.
+    fn run(&mut self) {
         self.platform.prepare(self.registers.raw());
 
         self.ring = Ring::new(&self.memory);
@@ -205,12 +313,13 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
         command.set_async_enable(true);
         command.set_interrupt_threshold(INTERRUPT_THRESHOLD);
         self.registers.set_command(command);
-        if !self.wait(HALT_US, |this| !this.registers.status().halted()) {
-            return Err(StartError::RunTimeout(self.registers.status()));
-        }
+    }
+
+    /// Takes the ports of a controller that runs.
+    fn running(&mut self) {
         let now = self.platform.now_us();
         self.state = State::Running;
-        self.doorbell = Doorbell::Starting { at: now };
+        self.doorbell = Doorbell::Starting { at: now, next: now };
 
         self.registers.set_configured(true);
         self.ports_moving = true;
@@ -220,7 +329,6 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
                 entry.start(&self.registers, port, excluded, now);
             }
         }
-        Ok(())
     }
 
     /// Lets the controller raise interrupts, which the handler passes on through `interrupt`; until the controller is
@@ -249,11 +357,16 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
             self.lose_everything();
             return Err(error);
         }
+        self.give_back();
+        self.state = State::Stopped;
+        Ok(())
+    }
+
+    /// Gives the ports of a controller that has stopped to the companions, and ends everything.
+    fn give_back(&mut self) {
         self.registers.set_configured(false);
         self.platform.retire(self.registers.raw());
         self.forget_everything();
-        self.state = State::Stopped;
-        Ok(())
     }
 
     /// Returns where the controller is in its life.
@@ -337,7 +450,7 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
         }
     }
 
-    fn halt(&self) -> Result<(), StartError> {
+    fn request_halt(&self) {
         self.registers.set_interrupts(UsbIntr(0));
         if let Some(interrupt) = self.interrupt {
             interrupt.connect(None);
@@ -354,6 +467,10 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
         }
         command.set_doorbell(false);
         self.registers.set_command(command);
+    }
+
+    fn halt(&self) -> Result<(), StartError> {
+        self.request_halt();
         if self.wait(HALT_US, |this| this.registers.status().halted()) {
             Ok(())
         } else {
@@ -361,10 +478,14 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
         }
     }
 
-    fn reset(&self) -> Result<(), StartError> {
+    fn request_reset(&self) {
         let mut command = UsbCmd(0);
         command.set_reset(true);
         self.registers.set_command(command);
+    }
+
+    fn reset(&self) -> Result<(), StartError> {
+        self.request_reset();
         if self.wait(RESET_US, |this| !this.registers.command().reset()) {
             Ok(())
         } else {

@@ -1,7 +1,7 @@
 //! Progress: what the controller has done since the last look, and what is due by the clock.
 
 use crate::QUEUE_HEADS;
-use crate::controller::{Doorbell, Ehci, PortEvent, State};
+use crate::controller::{Doorbell, Ehci, PortEvent, STEP_US, State};
 use crate::endpoint::Endpoint;
 use crate::error::TransferError;
 use crate::interrupt::Interrupt;
@@ -24,10 +24,12 @@ const WATCHDOG_US: u64 = 100_000;
 impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
     /// Makes progress: takes note of completed transfers, released queue heads, port changes and expired times.
     ///
-    /// Call it after an interrupt, and at the latest at [`Ehci::next_deadline`]; more often does no harm. Does not wait,
-    /// except after a failure of the controller, for it to halt.
+    /// Call it after an interrupt, and at the latest at [`Ehci::next_deadline`]; more often does no harm. Never waits.
     pub fn poll(&mut self) {
         if self.state != State::Running {
+            if self.state == State::Recovering {
+                self.step_recovery();
+            }
             return;
         }
         let now = self.platform.now_us();
@@ -76,14 +78,15 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
 
     /// Returns the time, by the platform's clock, at which [`Ehci::poll`] has something to do at the latest.
     pub fn next_deadline(&self) -> u64 {
+        if self.state == State::Recovering {
+            return self.next_recovery;
+        }
         let doorbell = match self.doorbell {
             // What was closed or cancelled waits for a look.
             Doorbell::Silent => self.ring.wants_doorbell().then_some(0),
             Doorbell::Rung { at } => Some(at + DOORBELL_US),
             // Neither the end of the schedule nor its beginning raises an interrupt.
-            Doorbell::Stopping { .. } | Doorbell::Starting { .. } => {
-                Some(self.platform.now_us() + 1_000)
-            }
+            Doorbell::Stopping { next, .. } | Doorbell::Starting { next, .. } => Some(next),
         };
         let ports = self.ports.iter().filter_map(crate::port::Port::deadline);
         let pipes = self.parting.filter_map(|qh| self.pipe(qh)?.free_at);
@@ -238,12 +241,14 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
                     command.set_doorbell(false);
                     command.set_async_enable(false);
                     self.registers.set_command(command);
-                    self.doorbell = Doorbell::Stopping { at: now };
+                    let next = now + STEP_US;
+                    self.doorbell = Doorbell::Stopping { at: now, next };
                     return;
                 }
             }
             Doorbell::Rung { .. } => return,
-            Doorbell::Starting { at } => {
+            Doorbell::Starting { at, ref mut next } => {
+                *next = now + STEP_US;
                 if self.registers.status().async_running() {
                     self.doorbell = Doorbell::Silent;
                 } else if now.saturating_sub(at) >= SCHEDULE_US {
@@ -251,7 +256,8 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
                 }
                 return;
             }
-            Doorbell::Stopping { at } => {
+            Doorbell::Stopping { at, ref mut next } => {
+                *next = now + STEP_US;
                 if self.registers.status().async_running() {
                     if now.saturating_sub(at) >= SCHEDULE_US {
                         self.fail();
@@ -270,7 +276,8 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
             self.registers.set_command(command);
         }
         let released = if matches!(self.doorbell, Doorbell::Stopping { .. }) {
-            self.doorbell = Doorbell::Starting { at: now };
+            let next = now + STEP_US;
+            self.doorbell = Doorbell::Starting { at: now, next };
             self.ring.stopped()
         } else {
             self.doorbell = Doorbell::Silent;
@@ -296,15 +303,6 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
         self.registers.set_command(command);
         self.doorbell = Doorbell::Rung { at: now };
         self.statistics.doorbells = self.statistics.doorbells.wrapping_add(1);
-    }
-
-    /// Stops a controller that failed; everything on it ends.
-    #[cold]
-    fn fail(&mut self) {
-        match self.stop() {
-            Ok(()) => self.state = State::Failed,
-            Err(_) => self.state = State::Runaway,
-        }
     }
 
     /// Ends and frees everything, on a controller that has stopped.

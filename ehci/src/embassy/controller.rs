@@ -1,7 +1,7 @@
 //! Devices on root ports, one event at a time.
 
 use super::{Allocator, UsbHost};
-use crate::controller::{Ehci, PortEvent, State};
+use crate::controller::{Ehci, PortEvent};
 use crate::memory::Dma;
 use crate::platform::Platform;
 use crate::port::{MAX_PORTS, PortChange};
@@ -108,22 +108,12 @@ impl<'d, R: Registers, D: Dma, P: Platform> Controller<'d, R, D, P> {
         None
     }
 
-    /// Starts a controller again that has failed. Its devices have left meanwhile, and come back as new ones.
+    /// Starts a controller again that has failed. Its devices have left meanwhile, and come back as new ones. One that does not
+    /// start has failed again: the next look tries once more.
     fn revive(&mut self) {
-        let failed = |ehci: &mut Ehci<R, D, P>| ehci.state() == State::Failed;
-        if self.restarts == RESTARTS || self.shared.host.with(failed) != Some(true) {
-            return;
+        if self.restarts < RESTARTS && self.shared.host.with(Ehci::restart) == Some(true) {
+            self.restarts += 1;
         }
-        self.restarts += 1;
-        self.shared.host.with(|ehci| {
-            let interrupt = ehci.interrupt;
-            // One that does not start has failed again: the next look tries once more.
-            if ehci.start().is_ok()
-                && let Some(interrupt) = interrupt
-            {
-                ehci.enable_interrupts(interrupt);
-            }
-        });
     }
 
     /// Begins the reset of the next device that waits, if no other is in the middle of its enumeration.

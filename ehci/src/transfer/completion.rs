@@ -82,7 +82,11 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
             return;
         }
         self.end_oldest(qh, oldest, bytes, trailer, Ok(()));
-        if let Some(stop) = self.pipe_mut(qh).and_then(|pipe| pipe.stop.take()) {
+        // What is queued behind may lead to the stop.
+        if let Some(pipe) = self.pipe_mut(qh)
+            && pipe.oldest.is_none()
+            && let Some(stop) = pipe.stop.take()
+        {
             self.pool.release_tail(stop);
         }
     }

@@ -232,7 +232,10 @@ impl Wii<'_> {
         }
         self.controller.step_microframe();
         if self.is_due(ehci) {
+            let before = self.controller.now_us();
             ehci.poll();
+            let waited = self.controller.now_us() - before;
+            assert!(waited < 20, "a look takes {waited} us");
         }
     }
 
