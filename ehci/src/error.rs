@@ -139,6 +139,8 @@ pub enum SubmitError {
         /// Bytes of data given.
         given: usize,
     },
+    /// A trailer or an empty packet ends a request: a piece that has more behind it can have neither, and a request not both.
+    NotTheEnd,
     /// The packets of a batch: none, too large, or more bytes than the buffer has.
     BadPackets,
     /// The frames of the packets lie further ahead than the frame list reaches; try again when earlier ones have ended.
@@ -160,6 +162,9 @@ impl fmt::Display for SubmitError {
                     f,
                     "the setup packet announces {announced} bytes, but {given} are given"
                 )
+            }
+            Self::NotTheEnd => {
+                f.write_str("a trailer or an empty packet is asked for in the middle of a request, or both at its end")
             }
             Self::BadPackets => f.write_str("the sizes of the packets do not fit"),
             Self::TooFarAhead => f.write_str("the packets' frames lie too far ahead"),

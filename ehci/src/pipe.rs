@@ -11,6 +11,8 @@ use crate::platform::Platform;
 use crate::registers::Registers;
 use core::task::Waker;
 
+/// Tasks that wait for a pipe and are told of it without others.
+const WAITERS: usize = 4;
 /// The controller has left an interrupt queue head after this long: the frame that ran and the one that it had read ahead.
 const PERIODIC_UNLINK_US: u64 = 3_000;
 
@@ -46,16 +48,17 @@ pub(crate) struct Pipe {
     /// The transfers, in order, by index.
     pub(crate) oldest: Option<u8>,
     pub(crate) newest: Option<u8>,
-    /// Transactions retried since the last progress.
+    /// How often the transactions of a qTD were retried, and of which.
     pub(crate) retries: u8,
+    pub(crate) retried: Qtd,
     /// Unplugged: nothing can be submitted any more.
     pub(crate) gone: bool,
     /// The toggle is to be reset before the pipe is used again.
     toggle_due: bool,
     /// When an interrupt endpoint is visited.
     pub(crate) plan: Option<Plan>,
-    /// To be woken when the pipe is not busy any more, or is idle.
-    pub(crate) waker: Option<Waker>,
+    /// To be woken when the pipe is not busy any more, or is idle; the first one is there if any is.
+    pub(crate) wakers: [Option<Waker>; WAITERS],
     pub(crate) woken: bool,
     /// When a queue head that was taken out of the periodic schedule is free.
     pub(crate) free_at: Option<u64>,
@@ -72,10 +75,11 @@ impl Pipe {
         oldest: None,
         newest: None,
         retries: 0,
+        retried: Qtd(0),
         gone: false,
         toggle_due: false,
         plan: None,
-        waker: None,
+        wakers: [const { None }; WAITERS],
         woken: false,
         free_at: None,
     };
@@ -166,11 +170,23 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
     }
 
     /// Leaves a waker to be woken when the pipe is not busy any more, or is idle. See [`Ehci::take_woken`].
+    ///
+    /// There is room for four tasks. When more wait, all are woken at once, to look and to wait again.
     pub fn watch_pipe(&mut self, id: PipeId, waker: &Waker) {
-        if self.find(id).is_some()
-            && let Some(pipe) = self.pipe_mut(id.qh)
-        {
-            pipe.waker = Some(waker.clone());
+        if self.find(id).is_none() {
+            return;
+        }
+        let Some(pipe) = self.pipes.get_mut(usize::from(id.qh.0)) else {
+            return;
+        };
+        let is_here =
+            |known: &Option<Waker>| known.as_ref().is_none_or(|known| known.will_wake(waker));
+        if let Some(place) = pipe.wakers.iter_mut().find(|known| is_here(known)) {
+            *place = Some(waker.clone());
+        } else {
+            waker.wake_by_ref();
+            pipe.woken = true;
+            self.pipes_woken = true;
         }
     }
 
@@ -178,13 +194,15 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
         if !self.pipes_woken {
             return None;
         }
-        let waker = self.pipes.iter_mut().find(|pipe| pipe.woken);
-        let waker = waker.and_then(|pipe| {
+        for pipe in self.pipes.iter_mut().filter(|pipe| pipe.woken) {
+            let waker = pipe.wakers.iter_mut().rev().find_map(Option::take);
+            if waker.is_some() {
+                return waker;
+            }
             pipe.woken = false;
-            pipe.waker.take()
-        });
-        self.pipes_woken = waker.is_some();
-        waker
+        }
+        self.pipes_woken = false;
+        None
     }
 
     /// Returns the endpoint of a pipe.
@@ -284,7 +302,7 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
             return;
         };
         pipe.free_at = None;
-        pipe.woken = pipe.waker.is_some();
+        pipe.woken = true;
         let stage = pipe.stage;
         self.parting.remove(qh);
         self.pipes_woken = true;

@@ -34,18 +34,19 @@ pub struct TransferId {
 pub struct Request<B> {
     /// The data; none is a single empty packet.
     pub buffer: Option<B>,
-    /// Ends data that is a multiple of the packet size with an empty packet (OUT only).
+    /// Ends data that is a multiple of the packet size with an empty packet (OUT only). Not in a piece that has more behind it.
     pub zero_packet: bool,
     /// Bytes at the end of the buffer that are moved as if by a transfer of their own: they follow also if a short packet ends
     /// those before. So the data of a Bulk-Only command and its status are one transfer. None, or fewer than the buffer has and at
-    /// most 16 KiB.
+    /// most 16 KiB. Not in a piece that has more behind it.
     pub trailer: u16,
     /// Whether this is a request of its own or one of several pieces.
     pub part: Part,
     /// Asks for no interrupt when the data have been moved: for all but the last of several transfers that are waited for
     /// together. A short packet or an error interrupts in any case.
     pub quiet: bool,
-    /// Gives up after this time, in microseconds.
+    /// Gives up after this time, in microseconds. Transfers of a pipe end in their order: if one that waits behind others is not
+    /// over by then, the oldest ends with [`TransferError::Timeout`], and those behind it with [`TransferError::Flushed`].
     pub timeout_us: Option<u64>,
 }
 
@@ -297,6 +298,9 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
             && bytes != 0
             && bytes.is_multiple_of(endpoint.packet_bytes());
         let behind = u32::from(trailer);
+        if (zero_packet || behind != 0) && how.part.more() || zero_packet && behind != 0 {
+            return Err(SubmitError::NotTheEnd);
+        }
         if behind != 0 && (behind >= bytes || behind > MAX_CLOSING) {
             return Err(SubmitError::WrongLength {
                 announced: trailer,

@@ -340,6 +340,7 @@ fn rejected(error: SubmitError) -> PipeError {
         SubmitError::WrongLength { .. }
         | SubmitError::NoDescriptors
         | SubmitError::NoTransfers
+        | SubmitError::NotTheEnd
         | SubmitError::BadPackets
         | SubmitError::TooFarAhead => PipeError::BufferOverflow,
         SubmitError::Busy | SubmitError::WrongKind => PipeError::Canceled,

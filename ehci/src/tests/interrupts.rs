@@ -133,6 +133,28 @@ fn a_task_sleeps_until_the_interrupt_of_its_transfer() {
 }
 
 #[test]
+fn everyone_who_waits_for_a_pipe_is_woken() {
+    let (mut rig, shared) = crate::testing::Rig::with_stick();
+    let input = rig.open(5, Kind::Bulk(crate::Direction::In));
+    for waiting in [1, 4, 7] {
+        let flags: Vec<_> = (0..waiting)
+            .map(|_| Arc::new(Flag(AtomicBool::new(false))))
+            .collect();
+        let id = rig.start_in(input, 512);
+        for flag in &flags {
+            rig.ehci.watch_pipe(input, &Waker::from(flag.clone()));
+        }
+        shared.borrow_mut().source = [vec![1; 512]].into();
+        assert_eq!(rig.finish(id).0, Ok(()));
+        while let Some(waker) = rig.ehci.take_woken() {
+            waker.wake();
+        }
+        let is_woken = |flag: &Arc<Flag>| flag.0.load(Ordering::Relaxed);
+        assert!(flags.iter().all(is_woken), "{waiting}");
+    }
+}
+
+#[test]
 fn a_lost_interrupt_costs_100_ms_and_no_more() {
     let (mut board, shared) = Board::new();
     board.run(board.stick());

@@ -312,6 +312,66 @@ fn a_short_packet_ends_a_request_with_all_its_pieces() {
     }
 }
 
+/// What a short packet leads to stays while something that leads there is queued, whatever ends before.
+#[test]
+fn a_request_in_pieces_may_be_queued_behind_others() {
+    for before in [&[Part::Whole][..], &[Part::First, Part::Last]] {
+        let (mut rig, shared) = Rig::with_stick();
+        let input = rig.open(5, Rig::IN);
+        let other = rig.open(4, Rig::OUT);
+        let parts = before.iter().copied().chain([Part::First, Part::Last]);
+        let ids: Vec<_> = parts
+            .map(|part| {
+                let buffer = rig.machine.ram.incoming(1024).unwrap();
+                let request = Request {
+                    part,
+                    ..Request::new(buffer)
+                };
+                rig.ehci.submit(input, request).unwrap()
+            })
+            .collect();
+        shared.borrow_mut().source = vec![vec![1; 512]; 2 * before.len()].into();
+        for &id in &ids[..before.len()] {
+            assert_eq!(rig.finish(id), (Ok(()), 1024, vec![1; 1024]));
+        }
+        // Another pipe takes the qTDs that are free now.
+        assert_eq!(rig.bulk_out(other, &[7; 30_000]), (Ok(()), 30_000));
+        shared.borrow_mut().source = [vec![2; 9], vec![3; 512], vec![4; 5]].into();
+        assert_eq!(rig.finish(ids[before.len()]), (Ok(()), 9, vec![2; 9]));
+        assert_eq!(rig.finish(ids[before.len() + 1]), (Ok(()), 0, vec![]));
+        assert_eq!(rig.bulk_out(other, &[8; 30_000]), (Ok(()), 30_000));
+        assert_eq!(rig.bulk_in(input, 1024).0, Ok(()), "the pipe goes on");
+        rig.ehci.close(input);
+        rig.ehci.close(other);
+        rig.settle();
+        assert_eq!(rig.ehci.pool.available(), crate::QTDS);
+    }
+}
+
+#[test]
+fn only_the_end_of_a_request_has_a_trailer_or_an_empty_packet() {
+    let (mut rig, _) = Rig::with_stick();
+    let input = rig.open(5, Rig::IN);
+    for (part, zero_packet, trailer) in [
+        (Part::First, false, 13),
+        (Part::Middle, false, 13),
+        (Part::First, true, 0),
+        (Part::Whole, true, 13),
+    ] {
+        let request = Request {
+            part,
+            zero_packet,
+            trailer,
+            ..Request::new(rig.machine.ram.incoming(1024).unwrap())
+        };
+        let refused = rig.ehci.submit(input, request).unwrap_err();
+        assert_eq!(refused.error, crate::SubmitError::NotTheEnd);
+    }
+    rig.ehci.close(input);
+    rig.settle();
+    assert_eq!(rig.ehci.pool.available(), crate::QTDS);
+}
+
 /// Data of some packets, and a trailer of 13 bytes.
 fn with_trailer(rig: &mut Rig, pipe: crate::PipeId, size: usize) -> crate::TransferId {
     let request = Request {

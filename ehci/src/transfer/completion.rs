@@ -140,6 +140,11 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
         let Some(pipe) = self.pipes.get_mut(usize::from(qh.0)) else {
             return false;
         };
+        if pipe.retried != at {
+            // There was progress.
+            pipe.retries = 0;
+            pipe.retried = at;
+        }
         if cause(token) != TransferError::Transaction || pipe.retries >= RETRIES || pipe.gone {
             return false;
         }
@@ -178,7 +183,7 @@ impl<R: Registers, D: Dma, P: Platform> Ehci<R, D, P> {
         if pipe.oldest.is_none() {
             pipe.newest = None;
             self.active.remove(qh);
-            if pipe.waker.is_some() {
+            if matches!(pipe.wakers, [Some(_), ..]) {
                 pipe.woken = true;
                 self.pipes_woken = true;
             }
