@@ -2,6 +2,7 @@
 //!
 //! embassy-usb-host waits by the host's clock, so that how long these take on the machine differs from run to run.
 
+use super::serial::Serial;
 use super::source::{self, Source};
 use super::wii::{Board, Tracked, Wii, on_a_wii, share_of_lengths};
 use ehci::embassy::UsbHost;
@@ -9,6 +10,7 @@ use embassy_usb_driver::host::{
     DeviceEvent, PipeError, UsbHostAllocator, UsbHostController, UsbPipe, pipe,
 };
 use embassy_usb_driver::{Direction, EndpointAddress, EndpointInfo, EndpointType, Speed};
+use embassy_usb_host::class::cdc_acm::{CdcAcmHost, LineCoding};
 use embassy_usb_host::class::hid::HidHost;
 use embassy_usb_host::class::hub::{HubEvent, HubHandler};
 use embassy_usb_host::class::msc::MscDevice;
@@ -245,6 +247,76 @@ async fn type_on(
             let length = hid.read(&mut report).await.unwrap();
             assert_eq!((length, report[2]), (8, expected));
         }
+    }
+}
+
+#[test]
+fn a_serial_port_says_back_what_it_hears_alone_and_behind_a_hub() {
+    on_a_wii(128, 8, |wii, ehci| {
+        let usb: Usb<'_> = UsbHost::new(ehci);
+        let state = BusState::new();
+        let (mut controller, bus) = embassy_usb_host::bus(usb.controller(), &state);
+        let port = Rc::new(RefCell::new(Serial::new(device::Speed::High).plug()));
+        wii.controller.plug(0, port.clone());
+        run(wii, async {
+            controller.wait_for_device_event().await;
+            let mut config = [0; 128];
+            let route = BusRoute::Direct(Speed::High);
+            let (info, length) = bus.enumerate(route, &mut config).await.unwrap();
+            converse(&bus, &info, &config[..length], &port).await;
+        });
+    });
+    on_a_wii(128, 9, |wii, ehci| {
+        let usb: Usb<'_> = UsbHost::new(ehci);
+        let state = BusState::new();
+        let (mut controller, bus) = embassy_usb_host::bus(usb.controller(), &state);
+        let port = Rc::new(RefCell::new(Serial::new(device::Speed::Full).plug()));
+        let hub = Hub::new(device::Speed::High, 4).with(2, port.clone());
+        wii.controller.plug(0, hub);
+        run(wii, async {
+            controller.wait_for_device_event().await;
+            let mut config = [0; 128];
+            let route = BusRoute::Direct(Speed::High);
+            let (info, _) = bus.enumerate(route, &mut config).await.unwrap();
+            let mut hub = HubHandler::<_, 8>::try_register(&bus, &info).await.unwrap();
+            loop {
+                let event = hub.wait_for_event().await;
+                if let Ok(HandlerEvent::HandlerEvent(HubEvent::DeviceDetected {
+                    port: at,
+                    speed,
+                })) = event
+                {
+                    let (info, length) = hub.enumerate_port(&mut config, at, speed).await.unwrap();
+                    converse(&bus, &info, &config[..length], &port).await;
+                    break;
+                }
+            }
+        });
+    });
+}
+
+async fn converse(
+    bus: &Bus<'_, '_>,
+    info: &embassy_usb_host::handler::EnumerationInfo,
+    config: &[u8],
+    port: &RefCell<Peripheral<Serial>>,
+) {
+    let mut serial = CdcAcmHost::new(bus, config, info).unwrap();
+    let coding = LineCoding {
+        baud_rate: 115_200,
+        stop_bits: 0,
+        parity: 0,
+        data_bits: 8,
+    };
+    serial.set_line_coding(&coding).await.unwrap();
+    serial.set_control_line_state(true, false).await.unwrap();
+    assert_eq!(port.borrow().function.coding, [0, 0xc2, 1, 0, 0, 0, 8]);
+    assert_eq!(port.borrow().function.lines, 1);
+    let mut answer = [0; 64];
+    for words in [&b"AT"[..], b"ATDT 5550100", &[0x55; 63]] {
+        assert_eq!(serial.write(words).await.unwrap(), words.len());
+        let length = serial.read(&mut answer).await.unwrap();
+        assert_eq!(answer[..length], *words);
     }
 }
 

@@ -8,6 +8,7 @@ mod efficiency;
 mod embassy;
 mod faults;
 mod isochronous;
+mod serial;
 mod session;
 mod source;
 mod wii;
