@@ -9,12 +9,19 @@ pub const MEM2: Range<u64> = 0x1000_0000..0x1400_0000;
 const KEPT: usize = 20;
 
 /// The trace events that the audit reads.
-pub(crate) const EVENTS: [&str; 4] = [
+pub(crate) const EVENTS: [&str; 7] = [
     "address_space_map",
     "usb_ehci_qh_ptrs",
     "usb_ehci_qtd_ptrs",
+    "usb_ehci_itd",
+    "usb_ehci_sitd",
+    WRITE,
     "usb_ehci_guest_bug",
 ];
+
+/// A write of an operational register, and which of them says where the controller reads.
+const WRITE: &str = "usb_ehci_opreg_write";
+const FRAME_LIST: &str = "[P-LIST BASE] = ";
 
 /// Lines of the log that the audits of cache and counts read.
 const OTHERS: [&str; 5] = [
@@ -34,6 +41,8 @@ pub struct DmaAudit {
     pub bytes: u64,
     /// Queue heads and transfer descriptors that it fetched, repeated fetches included.
     pub descriptors: u64,
+    /// Frame lists that it was given.
+    pub frame_lists: u64,
     /// Buffers and descriptors not wholly inside MEM2.
     pub outside_mem2: u64,
     /// The first of them.
@@ -62,6 +71,10 @@ pub enum Kind {
     QueueHead,
     /// A transfer descriptor.
     TransferDescriptor,
+    /// An isochronous transfer descriptor, split or not.
+    Isochronous,
+    /// The frame list.
+    FrameList,
     /// A data buffer that the device reads.
     DataOut,
     /// A data buffer that the device writes.
@@ -87,7 +100,8 @@ impl DmaAudit {
             return self.guest_bugs.push(bug.to_owned());
         }
         let told_elsewhere = OTHERS.iter().any(|event| line.starts_with(event));
-        if line.is_empty() || told_elsewhere {
+        let other_register = line.starts_with(WRITE) && !line.contains(FRAME_LIST);
+        if line.is_empty() || told_elsewhere || other_register {
             return;
         }
         // A trace line that we cannot read is a complaint too: the audit must not pass by accident.
@@ -95,7 +109,8 @@ impl DmaAudit {
             return self.complaints.push(line.to_owned());
         };
         match access.kind {
-            Kind::QueueHead | Kind::TransferDescriptor => self.descriptors += 1,
+            Kind::QueueHead | Kind::TransferDescriptor | Kind::Isochronous => self.descriptors += 1,
+            Kind::FrameList => self.frame_lists += 1,
             Kind::DataOut | Kind::DataIn => {
                 self.transfers += 1;
                 self.bytes += access.length;
@@ -122,6 +137,8 @@ pub(crate) fn access(line: &str) -> Option<Option<Violation>> {
         "address_space_map" => Some(data(rest)),
         "usb_ehci_qh_ptrs" => Some(descriptor(rest, "QH @ ", Kind::QueueHead)),
         "usb_ehci_qtd_ptrs" => Some(descriptor(rest, "QTD @ ", Kind::TransferDescriptor)),
+        "usb_ehci_itd" | "usb_ehci_sitd" => Some(descriptor(rest, "ITD @ ", Kind::Isochronous)),
+        WRITE => Some(frame_list(rest)),
         _ => None,
     }
 }
@@ -153,6 +170,16 @@ fn descriptor(rest: &str, mark: &str, kind: Kind) -> Option<Violation> {
     })
 }
 
+/// `wr mmio 0x0034 [P-LIST BASE] = 0x10004000`: 1024 words.
+fn frame_list(rest: &str) -> Option<Violation> {
+    let (_, address) = rest.split_once(FRAME_LIST)?;
+    Some(Violation {
+        kind: Kind::FrameList,
+        address: hexadecimal(address)?,
+        length: 4096,
+    })
+}
+
 fn hexadecimal(text: &str) -> Option<u64> {
     u64::from_str_radix(text.strip_prefix("0x")?, 16).ok()
 }
@@ -174,6 +201,24 @@ mod tests {
 
     fn audit(log: &str) -> DmaAudit {
         DmaAudit::read(log.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn the_frame_list_and_isochronous_descriptors_count_and_other_registers_do_not() {
+        let audit = audit(
+            "usb_ehci_opreg_write wr mmio 0x0034 [P-LIST BASE] = 0x10004000\n\
+             usb_ehci_opreg_write wr mmio 0x0020 [USBCMD] = 0x10021\n\
+             usb_ehci_itd ITD @ 0x10005040: next 0x00000001 - mplen 8, mult 1, ep 1, dev 2\n\
+             usb_ehci_sitd ITD @ 0x00005080: next 0x00000001 - active 1\n\
+             usb_ehci_opreg_write wr mmio 0x0034 [P-LIST BASE] = 0x800000\n",
+        );
+        assert_eq!(
+            (audit.descriptors, audit.frame_lists, audit.outside_mem2),
+            (2, 2, 2)
+        );
+        let kinds: Vec<_> = audit.violations.iter().map(|found| found.kind).collect();
+        assert_eq!(kinds, [Kind::Isochronous, Kind::FrameList]);
+        assert_eq!(audit.complaints, Vec::<String>::new());
     }
 
     #[test]

@@ -230,7 +230,10 @@ impl Judge {
             Kind::DataIn => (CacheRule::WriteUnderModified, true, access.length),
             // A queue head with its overlay; the controller writes the overlay, and the token of a descriptor.
             Kind::QueueHead => (CacheRule::DescriptorModified, true, 48),
-            Kind::TransferDescriptor => (CacheRule::DescriptorModified, true, 32),
+            Kind::TransferDescriptor | Kind::Isochronous => {
+                (CacheRule::DescriptorModified, true, access.length)
+            }
+            Kind::FrameList => (CacheRule::DescriptorModified, false, access.length),
         };
         // What lies elsewhere is the DMA audit's business.
         if !MEM2.contains(&access.address) || bytes == 0 {

@@ -67,8 +67,9 @@ fn the_stick_program_reads_the_first_block() {
 
 #[test]
 fn the_keyboard_program_prints_what_is_typed() {
-    let keyboard =
-        run(Emulator::Qemu, "keyboard").qemu_arguments(["-device", "usb-kbd,bus=ehci.0"]);
+    let keyboard = run(Emulator::Qemu, "keyboard")
+        .qemu_arguments(["-device", "usb-kbd,bus=ehci.0"])
+        .audit_dma();
     let mut machine = keyboard.start(&tools()).unwrap();
     assert!(
         machine.wait_for("type").unwrap().is_some(),
@@ -81,6 +82,10 @@ fn the_keyboard_program_prints_what_is_typed() {
     let outcome = machine.to_end().unwrap();
     assert_eq!(outcome.reasons(), Vec::<String>::new(), "{outcome}");
     assert_eq!(messages(&outcome)[2..], ["w", "i", "key 36"], "{outcome}");
+    let audit = outcome.audit.as_ref().unwrap();
+    assert_eq!(audit.outside_mem2, 0);
+    // Its reports come by the periodic schedule.
+    assert!(audit.descriptors > 0 && audit.frame_lists > 0);
 }
 
 /// Presses a key and releases it.
