@@ -9,7 +9,7 @@ use super::wii::{Driver, SHARE, Wii, on_a_wii};
 use ehci::{Kind, PortChange, StartError, State, TransferError};
 use hollywood_sim::controller::{Doorbell, Faults};
 use hollywood_sim::device::disk::Disk;
-use hollywood_sim::device::{Fault, Faulty, Function, MassStorage, Peripheral};
+use hollywood_sim::device::{Fault, Faulty, Function, Hostile, MassStorage, Peripheral, Trick};
 use hollywood_sim::{POISON, Random};
 use std::cell::RefCell;
 use std::env;
@@ -349,6 +349,46 @@ fn every_fault_at_every_transaction_ends_well() {
         for at in (0..total).step_by(SHARE as usize) {
             run(Some((fault, at)), at);
         }
+    }
+}
+
+/// A session with a stick that does not behave ends with success or a typed error, and the next stick works.
+fn misbehaving(stick: MassStorage, seed: u64, what: &str) -> Result<(), Failure> {
+    on_a_wii(128, seed, |wii, mut ehci| {
+        wii.controller.plug(0, Rc::new(RefCell::new(stick.plug())));
+        let result = attached(wii, &mut ehci).and_then(|()| short_session(wii, &mut ehci, 0x77));
+        assert_ne!(result, Err(Failure::Differs), "{what}");
+        let next = shared(Faulty::once(self::stick(), u64::MAX, Fault::Nak));
+        works_again(wii, &mut ehci, &next, what);
+        result
+    })
+}
+
+#[test]
+fn every_trick_of_a_stick_at_every_command_ends_well() {
+    // Two until it is ready, a read, a write, a read.
+    const COMMANDS: usize = 5;
+    for trick in Trick::ALL {
+        let mut failed = 0;
+        for at in 0..COMMANDS {
+            let mut stick = MassStorage::new([Disk::of(512, contents())]);
+            stick.tricks = vec![(at, trick)];
+            let what = format!("{trick:?} at {at}");
+            failed += u32::from(misbehaving(stick, at as u64, &what).is_err());
+        }
+        // A driver gets over a halt by itself.
+        let harmless = matches!(trick, Trick::StallStatus);
+        assert_eq!(failed == 0, harmless, "{trick:?}: {failed}");
+    }
+}
+
+#[test]
+fn every_kind_of_hostile_descriptors_ends_well() {
+    for hostile in Hostile::ALL {
+        let mut stick = MassStorage::new([Disk::of(512, contents())]);
+        hostile.spoil(&mut stick.descriptors);
+        // Whether a class driver minds is its own matter; nothing may hang, leak or be overwritten.
+        let _ = misbehaving(stick, 1, &format!("{hostile:?}"));
     }
 }
 
