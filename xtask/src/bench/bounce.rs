@@ -272,7 +272,30 @@ fn growth(bench: &mut Bench, samples: &Samples) -> Result<()> {
         x: "KiB",
         y: "instructions",
     };
-    plot::log_lines(&bench.plot("bounce-length"), &labels, &lines)
+    plot::log_lines(&bench.plot("bounce-length"), &labels, &lines)?;
+
+    let mut lines = Vec::new();
+    for (way, title) in [
+        ("row", "one behind the other"),
+        ("gaps", "with a hole of 512 bytes behind each"),
+    ] {
+        let mut points = Vec::new();
+        for live in [1u32, 4, 16, 64, 256, 448] {
+            let count = only(samples, &format!("growth.mappings.{way}.{live}"))?;
+            bench.add(
+                format!("bounce.insns.growth.mappings{live}.{way}"),
+                Figure::new(count, "insns"),
+            );
+            points.push((f64::from(live), count));
+        }
+        lines.push((title.to_owned(), points));
+    }
+    let labels = Labels {
+        title: "Map and unmap 4 KiB beside other mappings of 4 KiB, in 2 MiB, on a PowerPC 750",
+        x: "live mappings",
+        y: "instructions",
+    };
+    plot::log_lines(&bench.plot("bounce-mappings"), &labels, &lines)
 }
 
 fn rivals(bench: &mut Bench, samples: &Samples) -> Result<()> {

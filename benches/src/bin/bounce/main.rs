@@ -169,7 +169,7 @@ fn table_counts() {
     }
 }
 
-/// How cost grows with the pool and with the mapping.
+/// How cost grows with the pool, with the mapping, and with how many mappings there are.
 fn growth_counts() {
     for slots in [32, 128, 512, 2048, 4096] {
         map_unmap(
@@ -196,6 +196,22 @@ fn growth_counts() {
             &format!("growth.length.{kib}"),
             kib << 10,
         );
+    }
+    for live in [1, 4, 16, 64, 256, 448] {
+        let mut row = table::<512>(4096);
+        // As many, with holes between them that are too small.
+        let mut gaps = table::<512>(4096);
+        let mut small = Vec::new();
+        for _ in 0..live {
+            row.map_single(4096, &OWNER).unwrap();
+            gaps.map_single(4096, &OWNER).unwrap();
+            small.push(gaps.map_single(512, &OWNER).unwrap());
+        }
+        for placed in small {
+            gaps.unmap_single(placed.handle).unwrap();
+        }
+        map_unmap(&mut row, &format!("growth.mappings.row.{live}"), 4096);
+        map_unmap(&mut gaps, &format!("growth.mappings.gaps.{live}"), 4096);
     }
 }
 
