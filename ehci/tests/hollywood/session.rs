@@ -66,6 +66,17 @@ pub fn finish<'p>(wii: &Wii<'_>, ehci: &mut Driver<'p>, id: ehci::TransferId) ->
     panic!("a transfer does not end: {:?}", ehci.statistics());
 }
 
+/// As [`finish`], of a pipe that may be cancelled meanwhile.
+fn finish_on<'p>(
+    wii: &Wii<'_>,
+    ehci: &mut Driver<'p>,
+    pipe: PipeId,
+    id: ehci::TransferId,
+) -> End<'p> {
+    wii.busy.set(Some(pipe));
+    finish(wii, ehci, id)
+}
+
 /// Waits for something to happen on a port, for so many milliseconds.
 pub fn port_event(wii: &Wii<'_>, ehci: &mut Driver<'_>, port: u8, ms: u32) -> Option<PortChange> {
     for _ in 0..8 * ms {
@@ -103,8 +114,7 @@ pub fn control_in(
     let id = ehci
         .control(pipe, setup, Some(buffer), Some(TIMEOUT_US))
         .map_err(|rejected| Failure::Submit(rejected.error))?;
-    wii.busy.set(Some(pipe));
-    Ok(received(finish(wii, ehci, id))?)
+    Ok(received(finish_on(wii, ehci, pipe, id))?)
 }
 
 pub fn control_out(
@@ -116,8 +126,7 @@ pub fn control_out(
     let id = ehci
         .control(pipe, setup, None, Some(TIMEOUT_US))
         .map_err(|rejected| Failure::Submit(rejected.error))?;
-    wii.busy.set(Some(pipe));
-    Ok(finish(wii, ehci, id).status?)
+    Ok(finish_on(wii, ehci, pipe, id).status?)
 }
 
 fn received(end: End<'_>) -> Result<Vec<u8>, TransferError> {
@@ -137,8 +146,7 @@ pub fn bulk_in(
 ) -> Result<Vec<u8>, Failure> {
     let buffer = ehci.dma().incoming(length).map_err(|_| Failure::Memory)?;
     let id = submit(ehci, pipe, buffer)?;
-    wii.busy.set(Some(pipe));
-    Ok(received(finish(wii, ehci, id))?)
+    Ok(received(finish_on(wii, ehci, pipe, id))?)
 }
 
 pub fn bulk_out(
@@ -149,8 +157,7 @@ pub fn bulk_out(
 ) -> Result<(), Failure> {
     let buffer = ehci.dma().outgoing(data).map_err(|_| Failure::Memory)?;
     let id = submit(ehci, pipe, buffer)?;
-    wii.busy.set(Some(pipe));
-    Ok(finish(wii, ehci, id).status?)
+    Ok(finish_on(wii, ehci, pipe, id).status?)
 }
 
 fn submit<'p>(
