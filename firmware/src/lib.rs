@@ -17,6 +17,7 @@ pub mod attended;
 pub mod block;
 pub mod disk;
 pub mod either;
+pub mod exit;
 pub mod experiment;
 pub mod ios;
 pub mod job;

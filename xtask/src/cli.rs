@@ -34,8 +34,9 @@ Usage: cargo xtask COMMAND
              --record                  puts the figures into the book
   build    makes target/dol/boot.dol and boot.elf
              --project FOLDER          makes target/dol/NAME.dol there, of each of your programs
-  new      makes a folder with a program of your own that blinks a light
+  new      makes a folder with a program of your own
              FOLDER                    its last part is the program's name
+             --example NAME            what it does at first: led, stick, keyboard (default: led)
   dist     makes target/dist/wiistick-VERSION.zip for the SD card of a console
   send     builds boot.dol and starts it on a console in the same network, on which the Homebrew
            Channel is open
@@ -62,6 +63,8 @@ pub enum Action {
     New {
         /// The folder that it gets.
         folder: PathBuf,
+        /// The example that it is made of.
+        example: String,
     },
     /// Makes the archive for an SD card.
     Dist,
@@ -166,6 +169,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Action> {
                 Some(Value(folder)) => folder.into(),
                 _ => bail!("`new` takes the folder to make"),
             },
+            example: "led".into(),
         },
         "dist" => Action::Dist,
         "send" => Action::Send {
@@ -188,6 +192,9 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Action> {
             (_, Long("help") | Short('h')) => return Ok(Action::Help),
             (Action::Test { quick, .. }, Long("quick")) => *quick = true,
             (Action::Test { layers, .. }, Long("layer")) => layers.push(parser.value()?.string()?),
+            (Action::New { example, .. }, Long("example")) => {
+                *example = parser.value()?.string()?
+            }
             (Action::Bench { only, .. }, Long("only")) => *only = parser.value()?.string()?,
             (Action::Bench { record, .. }, Long("record")) => *record = true,
             (Action::Bench { report, .. }, Long("report")) => {

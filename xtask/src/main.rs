@@ -74,7 +74,7 @@ fn perform(action: Action) -> Result<bool> {
                 println!("{}", image.display());
             }
         }
-        Action::New { folder } => project::create(&workspace, &folder)?,
+        Action::New { folder, example } => project::create(&workspace, &folder, &example)?,
         Action::Dist => {
             setup::ensure(&workspace, &setup::BUILD)?;
             images::build(&workspace, None)?;

@@ -1,4 +1,4 @@
-//! Programs outside this workspace: yours. A new one is made of the project's own example that blinks a light.
+//! Programs outside this workspace: yours. A new one is made of one of the project's own examples.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,15 +12,15 @@ use crate::images;
 use crate::setup::{self, Need};
 use crate::workspace::Workspace;
 
-/// The package that a new program is made of, and the program in it.
+/// The package that a new program is made of, and where its programs are.
 const EXAMPLES: &str = "examples";
-const PATTERN: &str = "src/bin/led.rs";
+const PROGRAMS: &str = "src/bin";
 
-/// Makes a folder with a program that builds and runs.
+/// Makes a folder with a program that builds and runs, as `example` does.
 ///
 /// # Errors
-/// The folder exists, or its name is none for a package.
-pub fn create(workspace: &Workspace, folder: &Path) -> Result<()> {
+/// The folder exists, its name is none for a package, or there is no such example.
+pub fn create(workspace: &Workspace, folder: &Path, example: &str) -> Result<()> {
     let name = folder
         .file_name()
         .and_then(|name| name.to_str())
@@ -32,9 +32,16 @@ pub fn create(workspace: &Workspace, folder: &Path) -> Result<()> {
         "{name:?} is no name for a program: lower-case letters, digits and hyphens"
     );
     ensure!(!folder.exists(), "{} exists", folder.display());
+    let examples = workspace.root.join(EXAMPLES);
+    let programs = programs(&examples.join(PROGRAMS))?;
+    ensure!(
+        programs.iter().any(|program| program == example),
+        "there is no example {example:?}, but {}",
+        programs.join(", ")
+    );
+    let program = format!("{PROGRAMS}/{example}.rs");
     fs::create_dir_all(folder.join("src"))
         .with_context(|| format!("cannot make {}", folder.display()))?;
-    let examples = workspace.root.join(EXAMPLES);
     let manifest = fs::read_to_string(examples.join("Cargo.toml"))?;
     fs::write(
         folder.join("Cargo.toml"),
@@ -43,7 +50,7 @@ pub fn create(workspace: &Workspace, folder: &Path) -> Result<()> {
     fs::write(folder.join(".gitignore"), "/target\n")?;
     for (from, to) in [
         ("build.rs", "build.rs"),
-        (PATTERN, "src/main.rs"),
+        (program.as_str(), "src/main.rs"),
         ("../Cargo.lock", "Cargo.lock"),
     ] {
         fs::copy(examples.join(from), folder.join(to))
@@ -54,6 +61,18 @@ pub fn create(workspace: &Workspace, folder: &Path) -> Result<()> {
         folder.display()
     );
     Ok(())
+}
+
+/// The names of the programs in a folder.
+fn programs(folder: &Path) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        if let Some(name) = entry?.path().file_stem() {
+            names.push(name.to_string_lossy().into_owned());
+        }
+    }
+    names.sort();
+    Ok(names)
 }
 
 /// The examples' manifest, for a package elsewhere.
@@ -92,7 +111,7 @@ pub fn build(workspace: &Workspace, folder: &Path) -> Result<Vec<PathBuf>> {
         .collect())
 }
 
-/// Builds the examples, and a new program made of one, into the workspace's `target/dol`: the images of tests.
+/// Builds the examples, and new programs made of them, into the workspace's `target/dol`: the images of tests.
 ///
 /// # Errors
 /// A build fails.
@@ -102,12 +121,14 @@ pub fn build_for_tests(workspace: &Workspace) -> Result<()> {
         root: workspace.root.join(EXAMPLES),
     };
     images::build_project(workspace, &examples, &output)?;
-    let folder = workspace.target("new/hello");
-    if folder.exists() {
-        fs::remove_dir_all(&folder)?;
+    for (name, example) in [("hello", "led"), ("reader", "stick")] {
+        let folder = workspace.target("new").join(name);
+        if folder.exists() {
+            fs::remove_dir_all(&folder)?;
+        }
+        create(workspace, &folder, example)?;
+        images::build_project(workspace, &Workspace { root: folder }, &output)?;
     }
-    create(workspace, &folder)?;
-    images::build_project(workspace, &Workspace { root: folder }, &output)?;
     Ok(())
 }
 
@@ -196,7 +217,7 @@ mod tests {
         let workspace = Workspace::current().unwrap();
         let place = tempfile::tempdir().unwrap();
         let folder = place.path().join("my-program");
-        create(&workspace, &folder).unwrap();
+        create(&workspace, &folder, "stick").unwrap();
         let manifest = fs::read_to_string(folder.join("Cargo.toml")).unwrap();
         assert!(
             manifest.starts_with("[package]\nname = \"my-program\"\n"),
@@ -211,7 +232,7 @@ mod tests {
         let main = fs::read_to_string(folder.join("src/main.rs")).unwrap();
         assert_eq!(
             main,
-            fs::read_to_string(workspace.root.join("examples/src/bin/led.rs")).unwrap()
+            fs::read_to_string(workspace.root.join("examples/src/bin/stick.rs")).unwrap()
         );
     }
 
@@ -220,12 +241,19 @@ mod tests {
         let workspace = Workspace::current().unwrap();
         let place = tempfile::tempdir().unwrap();
         let folder = place.path().join("twice");
-        create(&workspace, &folder).unwrap();
-        let error = create(&workspace, &folder).unwrap_err().to_string();
+        create(&workspace, &folder, "led").unwrap();
+        let error = create(&workspace, &folder, "led").unwrap_err().to_string();
         assert!(error.ends_with("exists"), "{error}");
+        let other = place.path().join("other");
+        let error = create(&workspace, &other, "lcd").unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "there is no example \"lcd\", but keyboard, led, pci, stick"
+        );
+        assert!(!other.exists());
         for name in ["Big", "1st", "with space", "dots.rs", ""] {
             assert!(
-                create(&workspace, &place.path().join(name)).is_err(),
+                create(&workspace, &place.path().join(name), "led").is_err(),
                 "{name}"
             );
         }

@@ -12,22 +12,23 @@ use core::ptr::{NonNull, without_provenance_mut};
 use ehci::memory::{Buffer, Dma};
 use ehci::registers::Mmio;
 use ehci::{Bounce, Ehci, Endpoint, Kind, Platform, PortChange, Speed};
-use examples::{Failure, status};
 use mem2_dma::{BusAddr, Constraints, Offset, Pool, Storage};
 use wiistick::arguments::Arguments;
+use wiistick::exit::Failure;
 use wiistick::wii::time;
 
 wiistick::entry!(main);
 
-fn main(_: Arguments<'static>) -> u8 {
-    status(who_is_there())
+fn main(_: Arguments<'static>) -> Result<(), Failure> {
+    who_is_there()
 }
 
 /// Where the board has PCI's I/O space and memory space.
 const IO_SPACE: usize = 0xE000_0000;
 const MEMORY_SPACE: usize = 0xC000_0000;
-/// What bus masters see RAM at, and what the processor sees it at: here the same.
+/// Where the processor sees RAM, by the map that the boot code made, and where bus masters do.
 const RAM: u32 = 0x8000_0000;
+const RAM_FROM_PCI: u32 = 0x8000_0000;
 
 /// A device's configuration space, by configuration mechanism 1.
 struct Configuration {
@@ -90,7 +91,7 @@ fn who_is_there() -> Result<(), Failure> {
 
     // SAFETY: the only reference to it.
     let memory = unsafe { &mut *MEMORY.0.get() };
-    let bus = BusAddr::new(RAM + (memory.as_ptr().addr() as u32 - RAM));
+    let bus = BusAddr::new(RAM_FROM_PCI + (memory.as_ptr().addr() as u32 - RAM));
     let provider = Offset::new(memory, bus)?;
     let mut storage = Storage::<8, 64>::new();
     let pool: Pool = Pool::new(&provider, &mut storage)?;

@@ -2,17 +2,21 @@
 #![no_std]
 #![no_main]
 
+use embassy_futures::block_on;
 use embassy_usb_host::class::msc::MscDevice;
 use embassy_usb_host::{BusRoute, BusState};
-use examples::{Failure, Usb, start, status};
 use wiistick::arguments::Arguments;
+use wiistick::exit::Failure;
+use wiistick::wii::usb::Usb;
 
 wiistick::entry!(main);
 
-fn main(_: Arguments<'static>) -> u8 {
-    status(embassy_futures::block_on(async {
-        first_block(&start()?).await
-    }))
+fn main(_: Arguments<'static>) -> Result<(), Failure> {
+    let usb = Usb::start()?;
+    let end = block_on(first_block(&usb));
+    // On a console, IOS gets its controller back.
+    usb.stop()?;
+    end
 }
 
 async fn first_block(usb: &Usb) -> Result<(), Failure> {

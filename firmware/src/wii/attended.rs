@@ -7,13 +7,12 @@ use embassy_futures::block_on;
 use embedded_hal::digital::{OutputPin, PinState};
 use hollywood_pac::gpio::{Output, Pin};
 use hollywood_pac::peripherals::{GpioArm, GpioB, Pi};
-use mem2_dma::Mem2;
 use static_cell::ConstStaticCell;
 
 use super::controllers::Controllers;
 use super::television::Television;
-use super::usb::{self, Usb, UsbError};
-use super::{bays, dma, hardware, ipc, last_log, time};
+use super::usb::{self, Usb};
+use super::{bays, hardware, ipc, last_log, time};
 use crate::arguments::{Arguments, MAP_READY};
 use crate::attended::{self, Buffers, Console};
 use crate::ios::stm::{self, Button};
@@ -55,10 +54,7 @@ pub fn run(arguments: Arguments<'static>) -> Exit {
         let has_last = !last_log::last().is_empty();
         App::new(env!("CARGO_PKG_VERSION"), access, has_last, MEMORY.take())
     };
-    let usb = dma::pool()
-        .map_err(UsbError::Memory)
-        .and_then(|pool| Usb::start(pool, Mem2::CONSTRAINTS, ipc::ios));
-    match usb {
+    match Usb::start() {
         Ok(usb) => {
             let mut app = app(usb.access());
             let exit = attend(&usb, &mut app, &mut machine, text);

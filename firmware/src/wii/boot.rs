@@ -234,15 +234,16 @@ extern "C" fn start() -> ! {
     super::exit(wiistick_main(arguments))
 }
 
-/// Makes `fn(Arguments<'static>) -> u8` the program: it runs after the boot code, and what it
-/// returns is the exit status.
+/// Makes a function the program: it runs after the boot code, takes the
+/// [`Arguments<'static>`](crate::arguments::Arguments), and returns a [`Termination`](crate::exit::Termination): the exit
+/// status, or `Result<(), Failure>`.
 #[macro_export]
 macro_rules! entry {
     ($main:path) => {
         #[unsafe(no_mangle)]
         fn wiistick_main(arguments: $crate::arguments::Arguments<'static>) -> u8 {
-            let main: fn($crate::arguments::Arguments<'static>) -> u8 = $main;
-            main(arguments)
+            let main: fn($crate::arguments::Arguments<'static>) -> _ = $main;
+            $crate::exit::Termination::status(main(arguments))
         }
     };
 }

@@ -89,8 +89,7 @@ impl Platform for Machine {
 /// # Errors
 /// When there is no way to them.
 pub fn run(task: Task) -> Result<Totals, UsbError> {
-    let pool = dma::pool().map_err(UsbError::Memory)?;
-    run_through(task, pool, Mem2::CONSTRAINTS, ipc::ios)
+    run_on(task, Usb::start()?)
 }
 
 /// Does a task with every stick, through any memory; `ios` makes the way to IOS if that is needed.
@@ -104,7 +103,10 @@ pub fn run_through(
     constraints: Constraints,
     ios: impl FnOnce() -> Result<&'static Ios, mem2_dma::Error>,
 ) -> Result<Totals, UsbError> {
-    let usb = Usb::start(pool, constraints, ios)?;
+    run_on(task, Usb::start_through(pool, constraints, ios)?)
+}
+
+fn run_on(task: Task, usb: Usb) -> Result<Totals, UsbError> {
     let totals = work(task, &usb);
     usb.stop()?;
     Ok(totals)
@@ -151,11 +153,20 @@ enum Way {
 }
 
 impl Usb {
-    /// Opens the best way. Once in a program.
+    /// Opens the best way, with bounce memory in the program's pool. Once in a program.
     ///
     /// # Errors
     /// There is none. The controller is as it was then.
-    pub fn start(
+    pub fn start() -> Result<Self, UsbError> {
+        let pool = dma::pool().map_err(UsbError::Memory)?;
+        Self::start_through(pool, Mem2::CONSTRAINTS, ipc::ios)
+    }
+
+    /// The same through any memory; `ios` makes the way to IOS if that is needed.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_through(
         pool: &'static Pool<'static>,
         constraints: Constraints,
         ios: impl FnOnce() -> Result<&'static Ios, mem2_dma::Error>,
