@@ -560,7 +560,7 @@ impl<'m> App<'m> {
                  A or Enter: choose     B or Escape: back\n\
                  START or Home: leave   Up, down: move\n\
                  Left, right: move by a page\n\
-                 A GameCube controller in any socket, or a USB keyboard behind a USB 2.0 hub.\n\n\
+                 A GameCube controller in any socket, or a high-speed USB keyboard.\n\n\
                  # {}\n",
                 access.title(),
             )?;
