@@ -28,7 +28,8 @@ Usage: cargo xtask COMMAND
              --project FOLDER          boots a program of yours instead (default: its only one)
   test     runs every test, in layers; --quick: host tests only
              --layer NAME              one of the layers that the table names; several times: several
-  bench    measures: a table, plots in target/bench, exit status 1 beyond a limit
+  bench    measures: a table, plots in target/bench, exit status 1 beyond a limit or where counted
+           figures are not those of the book
              --only PREFIX             figures whose names begin so
              --report FILE             writes the figures as JSON
              --record                  puts the figures into the book

@@ -10,6 +10,7 @@ use wiistick::report::Event;
 
 use super::emulated::{self, Emulated};
 use super::figure::Figure;
+use super::plot::{self, Labels};
 use super::{Bench, Family};
 
 pub const FAMILY: Family = Family {
@@ -58,6 +59,27 @@ fn run(bench: &mut Bench) -> Result<()> {
             }
         }
     }
+    for (name, title, unit, groups) in [
+        (
+            "job-rates",
+            "Rates of boot.dol in QEMU's virtual time: every run, and the middle one",
+            "MiB/s",
+            vec![("read", read.as_slice()), ("write", write.as_slice())],
+        ),
+        (
+            "job-first-file",
+            "From the start of boot.dol to its first file: every run, and the middle one",
+            "ms",
+            vec![("first file", first.as_slice())],
+        ),
+    ] {
+        let labels = Labels {
+            title,
+            x: "",
+            y: unit,
+        };
+        plot::spread(&bench.plot(name), &labels, &groups)?;
+    }
     bench.add(
         "job.boot_to_first_file",
         timed(&mut first, "ms", "from the start of the program to the digest of the first file; ports take a quarter of a second"),
@@ -95,7 +117,7 @@ fn first_file(outcome: &Outcome) -> Option<f64> {
 /// The figure in the middle.
 fn timed(values: &mut [f64], unit: &'static str, what: &str) -> Figure {
     values.sort_by(f64::total_cmp);
-    let middle = values.get(values.len() / 2).copied().unwrap_or_default();
+    let middle = plot::middle(values);
     let (least, most) = (values.first(), values.last());
     let [least, most] = [least, most].map(|value| value.copied().unwrap_or_default());
     Figure::new(middle, unit).note(format!("{what}; {RUNS} runs, {least:.1} to {most:.1}"))

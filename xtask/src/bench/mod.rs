@@ -20,7 +20,7 @@ mod scsi;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Map;
@@ -79,7 +79,7 @@ impl Bench<'_> {
 }
 
 /// Measures what begins with `only`, shows it, writes it into `report` and, if told so, into the book. Returns whether every figure keeps to
-/// its limit.
+/// its limit, and counted ones are those of the book.
 ///
 /// # Errors
 /// A tool is missing, something could not be measured, or nothing has such a name.
@@ -96,6 +96,7 @@ pub fn run(workspace: &Workspace, only: &str, report: Option<&Path>, record: boo
         plots,
         figures: Vec::new(),
     };
+    let mut times = Vec::new();
     for family in FAMILIES {
         if bench.wants(family.name) {
             println!("==> {}", family.name);
@@ -103,6 +104,7 @@ pub fn run(workspace: &Workspace, only: &str, report: Option<&Path>, record: boo
             let start = Instant::now();
             (family.run)(&mut bench).with_context(|| family.name.to_owned())?;
             println!("    {:.0} s", start.elapsed().as_secs_f64());
+            times.push((family.name, start.elapsed()));
         }
     }
     let Bench { plots, figures, .. } = bench;
@@ -116,7 +118,12 @@ pub fn run(workspace: &Workspace, only: &str, report: Option<&Path>, record: boo
         .map(|(name, figure)| figure.row(name))
         .collect();
     println!("\n{}", table::layout(figure::HEADING, &rows));
-    println!("Plots are in {}.", plots.display());
+    let time: Duration = times.iter().map(|(_, time)| time).sum();
+    println!(
+        "Measured in {} s. Plots are in {}.",
+        time.as_secs(),
+        plots.display()
+    );
     let json: Map<_, _> = figures
         .iter()
         .map(|(name, figure)| (name.clone(), figure.to_json()))
@@ -134,11 +141,17 @@ pub fn run(workspace: &Workspace, only: &str, report: Option<&Path>, record: boo
         eprintln!("error: beyond the limit: {}", over.join(", "));
     }
     if record {
-        book::figures::record(workspace, &json, &over, &plots)?;
-    } else {
-        println!("{}", book::figures::compare(workspace, &json)?);
+        book::figures::record(workspace, &json, &over, &times, &plots)?;
+        return Ok(over.is_empty());
     }
-    Ok(over.is_empty())
+    let comparison = book::figures::compare(workspace, &json, only)?;
+    println!("{}", comparison.said);
+    if !comparison.is_reproduced {
+        eprintln!(
+            "error: counted figures are not those of the book; `--record` puts them there, if they are meant"
+        );
+    }
+    Ok(over.is_empty() && comparison.is_reproduced)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::{Result, anyhow};
 use plotters::coord::Shift;
 use plotters::coord::ranged1d::{AsRangedCoord, ValueFormatter};
+use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
@@ -68,20 +69,9 @@ pub fn bars(path: &Path, labels: &Labels, groups: &[&str], bars: &[Bars]) -> Res
     let mut chart = builder(&area, labels)
         .build_cartesian_2d(0.0..groups.len() as f64, 0.0..top * 1.1)
         .map_err(problem)?;
-    chart
-        .configure_mesh()
-        .disable_x_mesh()
-        .x_labels(0)
-        .axis_desc_style((FONT, 15))
-        .y_label_formatter(&|&value| number(value))
-        .x_desc(labels.x)
-        .y_desc(labels.y)
-        .draw()
-        .map_err(problem)?;
-    let style = |vertical| {
-        let font = (FONT, 13).into_font().into_text_style(&area);
-        font.pos(Pos::new(HPos::Center, vertical))
-    };
+    bare_x_axis(&mut chart, labels)?;
+    let font = (FONT, 13).into_font().into_text_style(&area);
+    let style = font.pos(Pos::new(HPos::Center, VPos::Bottom));
     let width = 0.85 / bars.len() as f64;
     for (index, ((name, values), colour)) in bars.iter().zip(COLOURS).enumerate() {
         let left = 0.075 + width * index as f64;
@@ -100,20 +90,82 @@ pub fn bars(path: &Path, labels: &Labels, groups: &[&str], bars: &[Bars]) -> Res
             .legend(move |(x, y)| Rectangle::new([(x, y - 5), (x + 16, y + 5)], colour.filled()));
         chart
             .draw_series(places().map(|(x, value)| {
-                Text::new(
-                    number(value),
-                    (x + width * 0.45, value),
-                    style(VPos::Bottom),
-                )
+                Text::new(number(value), (x + width * 0.45, value), style.clone())
             }))
             .map_err(problem)?;
     }
-    for (index, name) in groups.iter().enumerate() {
-        let place = chart.backend_coord(&(index as f64 + 0.5, 0.0));
-        area.draw(&Text::new(*name, (place.0, place.1 + 6), style(VPos::Top)))
+    name_groups(&area, &chart, groups)?;
+    finish(&area, &mut chart)
+}
+
+/// The value in the middle; the lower of two.
+pub fn middle(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let middle = sorted.len().saturating_sub(1) / 2;
+    sorted.get(middle).copied().unwrap_or_default()
+}
+
+/// Draws all values of each group as points, and the middle one as a line with its number.
+pub fn spread(path: &Path, labels: &Labels, groups: &[(&str, &[f64])]) -> Result<()> {
+    let area = open(path)?;
+    let all = groups.iter().flat_map(|(_, values)| *values).copied();
+    let mut chart = builder(&area, labels)
+        .build_cartesian_2d(0.0..groups.len() as f64, 0.0..all.fold(0.0, f64::max) * 1.1)
+        .map_err(problem)?;
+    bare_x_axis(&mut chart, labels)?;
+    for (index, ((_, values), colour)) in groups.iter().zip(COLOURS).enumerate() {
+        let x = index as f64 + 0.5;
+        let middle = middle(values);
+        let line = PathElement::new(
+            [(x - 0.1, middle), (x + 0.1, middle)],
+            colour.stroke_width(3),
+        );
+        let font = (FONT, 13).into_font().into_text_style(&area);
+        let name = Text::new(
+            number(middle),
+            (x + 0.12, middle),
+            font.pos(Pos::new(HPos::Left, VPos::Center)),
+        );
+        let runs = values
+            .iter()
+            .map(|&value| Circle::new((x, value), 4, colour.mix(0.5).filled()));
+        chart.draw_series(runs).map_err(problem)?;
+        chart.draw_series([line]).map_err(problem)?;
+        chart.draw_series([name]).map_err(problem)?;
+    }
+    let names: Vec<&str> = groups.iter().map(|(name, _)| *name).collect();
+    name_groups(&area, &chart, &names)?;
+    area.present().map_err(problem)
+}
+
+/// An axis of groups, which have names instead of numbers.
+fn bare_x_axis(chart: &mut Chart<RangedCoordf64, RangedCoordf64>, labels: &Labels) -> Result<()> {
+    chart
+        .configure_mesh()
+        .disable_x_mesh()
+        .x_labels(0)
+        .axis_desc_style((FONT, 15))
+        .y_label_formatter(&|&value| number(value))
+        .x_desc(labels.x)
+        .y_desc(labels.y)
+        .draw()
+        .map_err(problem)
+}
+
+fn name_groups<'a>(
+    area: &Area<'a>,
+    chart: &Chart<'a, RangedCoordf64, RangedCoordf64>,
+    names: &[&str],
+) -> Result<()> {
+    let font = (FONT, 13).into_font().into_text_style(area);
+    let style = font.pos(Pos::new(HPos::Center, VPos::Top));
+    for (index, name) in names.iter().enumerate() {
+        let (x, y) = chart.backend_coord(&(index as f64 + 0.5, 0.0));
+        area.draw(&Text::new(*name, (x, y + 6), style.clone()))
             .map_err(problem)?;
     }
-    finish(&area, &mut chart)
+    Ok(())
 }
 
 /// Draws a field of colours, a value for each row and column, with the scale beside it.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Map, Value, json};
@@ -74,7 +75,8 @@ fn conditions(families: &Value) -> Result<String> {
     let rows = families.iter().map(|(family, conditions)| {
         let text = |key: &str| conditions[key].as_str().unwrap_or_default();
         format!(
-            "| `{family}` | {} | {} | {} | {} | {} |\n",
+            "| `{family}` | {} s | {} | {} | {} | {} | {} |\n",
+            conditions["seconds"],
             text("date"),
             text("commit"),
             text("compiler"),
@@ -83,7 +85,7 @@ fn conditions(families: &Value) -> Result<String> {
         )
     });
     Ok(format!(
-        "\n| family | date | commit | compiler | processors | beyond their limits |\n|---|---|---|---|---|---|\n{}\n",
+        "\n| family | took | date | commit | compiler | processors | beyond their limits |\n|---|---|---|---|---|---|---|\n{}\n",
         rows.collect::<String>()
     ))
 }
@@ -119,7 +121,7 @@ fn table(figures: &Value, prefix: &str) -> Result<String> {
 }
 
 /// Records a run: figures, pictures, and the tables of the chapter. What is there of other families stays. `beyond` names the
-/// figures that do not keep to their limits.
+/// figures that do not keep to their limits, `times` what each family took.
 ///
 /// # Errors
 /// A file cannot be written.
@@ -127,6 +129,7 @@ pub fn record(
     workspace: &Workspace,
     figures: &Figures,
     beyond: &[&str],
+    times: &[(&str, Duration)],
     plots: &Path,
 ) -> Result<()> {
     let root = &workspace.root;
@@ -142,7 +145,10 @@ pub fn record(
             .copied()
             .filter(|figure| family(figure) == *name)
             .collect();
+        let time = times.iter().find(|(family, _)| family == name);
         recorded[CONDITIONS][*name] = present.clone();
+        recorded[CONDITIONS][*name]["seconds"] =
+            time.map_or(Value::Null, |(_, time)| time.as_secs().into());
         recorded[CONDITIONS][*name]["beyond"] = match own.as_slice() {
             [] => "none".into(),
             own => own.join(", ").into(),
@@ -215,22 +221,53 @@ fn present_conditions(workspace: &Workspace) -> Result<Value> {
     }))
 }
 
-/// Says how figures stand beside the recorded ones: counted ones are the same, timed ones near them, or they are named.
+/// How figures stand beside the recorded ones.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Comparison {
+    /// In words.
+    pub said: String,
+    /// Whether all counted figures are the recorded ones, and all that were recorded were measured: of the families that this compiler
+    /// made. Others' figures may differ.
+    pub is_reproduced: bool,
+}
+
+/// Compares figures, all whose names begin with `only`, with the recorded ones: counted ones are the same, timed ones near them, or they are
+/// named.
 ///
 /// # Errors
 /// The record cannot be read.
-pub fn compare(workspace: &Workspace, figures: &Figures) -> Result<String> {
-    let recorded = recorded(&workspace.root)?;
-    let recorded = recorded["figures"].as_object().context("no figures")?;
+pub fn compare(workspace: &Workspace, figures: &Figures, only: &str) -> Result<Comparison> {
+    let compiler = crate::toolchain::find_compiler(workspace)?.version;
+    compare_with(&recorded(&workspace.root)?, figures, only, &compiler)
+}
+
+fn compare_with(
+    recorded: &Value,
+    figures: &Figures,
+    only: &str,
+    compiler: &str,
+) -> Result<Comparison> {
+    let before = recorded["figures"].as_object().context("no figures")?;
+    let is_ours = |name: &str| recorded[CONDITIONS][family(name)]["compiler"] == compiler;
+    let is_timed = |figure: &Value| TIMED.iter().any(|&unit| figure["unit"] == unit);
     let (mut counted, mut timed) = (0, 0);
-    let mut different = Vec::new();
+    let (mut different, mut is_reproduced) = (Vec::new(), true);
     for (name, figure) in figures {
-        let is_timed = TIMED.iter().any(|&unit| figure["unit"] == unit);
-        match recorded.get(name) {
+        let is_timed = is_timed(figure);
+        match before.get(name) {
             Some(before) if is_timed && is_near(&before["value"], &figure["value"]) => timed += 1,
             Some(before) if before["value"] == figure["value"] => counted += 1,
-            Some(before) => different.push(format!("{name} ({} there)", before["value"])),
-            None => different.push(format!("{name} (not there)")),
+            other => {
+                let there = other.map_or("not".to_owned(), |before| before["value"].to_string());
+                different.push(format!("{name} ({there} there)"));
+                is_reproduced &= is_timed || !is_ours(name);
+            }
+        }
+    }
+    for name in before.keys().filter(|name| name.starts_with(only)) {
+        if !figures.contains_key(name) {
+            different.push(format!("{name} (only there)"));
+            is_reproduced &= !is_ours(name);
         }
     }
     let mut said = format!(
@@ -239,7 +276,10 @@ pub fn compare(workspace: &Workspace, figures: &Figures) -> Result<String> {
     if !different.is_empty() {
         said += &format!(" Not so: {}.", different.join(", "));
     }
-    Ok(said)
+    Ok(Comparison {
+        said,
+        is_reproduced,
+    })
 }
 
 /// Says whether a time is within a tenth of another: the spread that the chapter promises.
@@ -284,7 +324,7 @@ mod tests {
     fn tree() -> (tempfile::TempDir, Workspace) {
         let tree = tempfile::tempdir().unwrap();
         fs::create_dir_all(tree.path().join(CHAPTERS)).unwrap();
-        let recorded = json!({ "conditions": { "a": { "date": "today" } }, "figures": figures() });
+        let recorded = json!({ "conditions": { "a": { "date": "today", "seconds": 7 } }, "figures": figures() });
         fs::write(tree.path().join(FILE), recorded.to_string()).unwrap();
         let root = tree.path().to_owned();
         (tree, Workspace { root })
@@ -301,7 +341,7 @@ mod tests {
             ),
             "{text}"
         );
-        assert!(text.contains("| `a` | today |") && !text.contains("`b`"));
+        assert!(text.contains("| `a` | 7 s | today |") && !text.contains("`b`"));
         let page = |text: String| Page {
             path: "p.md".into(),
             text,
@@ -314,26 +354,45 @@ mod tests {
 
     #[test]
     fn counted_figures_are_those_of_the_record_and_timed_ones_near_them() {
-        let (_tree, workspace) = tree();
+        let book = json!({
+            "conditions": { "a": { "compiler": "ours" }, "b": { "compiler": "theirs" } },
+            "figures": figures(),
+        });
+        let compare = |now: &Figures, only: &str| {
+            let compared = compare_with(&book, now, only, "ours").unwrap();
+            (compared.said, compared.is_reproduced)
+        };
         let with = |name: &str, value: f64| {
             let mut now = figures();
             now[name]["value"] = json!(value);
-            compare(&workspace, &now).unwrap()
+            compare(&now, "")
         };
         let all = "As in the book: 2 counted figures, and 1 timed ones within a tenth.";
-        assert_eq!(compare(&workspace, &figures()).unwrap(), all);
-        assert_eq!(with("a.two", 2.74), all);
-        assert_eq!(with("a.two", 2.26), all);
-        for (name, value, there) in [
-            ("a.two", 2.8, "2.5"),
-            ("a.two", 2.2, "2.5"),
-            ("b", 1.01, "1"),
+        assert_eq!(compare(&figures(), ""), (all.to_owned(), true));
+        assert_eq!(with("a.two", 2.74).0, all);
+        assert_eq!(with("a.two", 2.26).0, all);
+        // Times may differ, and what another compiler counted.
+        for (name, value, there, is_reproduced) in [
+            ("a.two", 2.8, "2.5", true),
+            ("a.two", 2.2, "2.5", true),
+            ("b", 1.01, "1", true),
+            ("a.one", 3.01, "3", false),
         ] {
-            let said = with(name, value);
+            let (said, reproduced) = with(name, value);
             assert!(
                 said.ends_with(&format!(" Not so: {name} ({there} there).")),
                 "{said}"
             );
+            assert_eq!(reproduced, is_reproduced, "{name}");
         }
+        let mut fewer = figures();
+        fewer.remove("a.one");
+        let (said, reproduced) = compare(&fewer, "a.");
+        assert!(said.ends_with(" Not so: a.one (only there).") && !reproduced);
+        assert!(compare(&fewer, "a.two").1);
+        let mut more = figures();
+        more.insert("a.new".into(), json!({ "value": 1, "unit": "insns" }));
+        let (said, reproduced) = compare(&more, "");
+        assert!(said.ends_with(" Not so: a.new (not there).") && !reproduced);
     }
 }
