@@ -101,6 +101,11 @@ const LAYERS: [Layer; 12] = [
     },
 ];
 
+/// Says whether there is a layer of this name.
+pub fn exists(name: &str) -> bool {
+    LAYERS.iter().any(|layer| layer.name == name)
+}
+
 /// Runs the layers, or those with the given names, and prints the table; returns whether all of them passed.
 ///
 /// # Errors

@@ -1,5 +1,5 @@
 //! What `run` found out: assembled from the firmware's records and the harness's own counts, written
-//! as JSON (a contract: see design.md) and as a table for people.
+//! as JSON (a contract, shown in the book's quick start) and as a table for people.
 //!
 //! A field that nobody filled is null, never made up.
 
@@ -31,7 +31,7 @@ pub struct Report {
     done: bool,
 }
 
-/// See the design's report.
+/// Which way the sticks were reached.
 #[derive(Debug, Serialize)]
 pub struct Controller {
     kind: ControllerKind,
@@ -103,7 +103,7 @@ pub struct Bounce {
 }
 
 /// What the emulator's trace says about the controller's accesses to memory.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Dma {
     /// How many there were.
     pub transfers: u64,

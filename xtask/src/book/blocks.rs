@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `rust` | a documentation test of the crate that includes the page |
 //! | anything with `from=PATH` | stands in that file word for word, and the file is built or run elsewhere |
-//! | `sh` | each command is one that the checker knows; `cargo xtask` lines go through its own parser |
+//! | `sh` | each command is one that the checker knows; `cargo xtask` lines go through its own parser, layers, packages, tests and examples exist |
 //! | `json` | parses |
 //! | `text` | is no code: pictures, output |
 
@@ -16,7 +16,9 @@ use anyhow::{Context, Result, bail, ensure};
 use pulldown_cmark::{CodeBlockKind, Event, Tag, TagEnd};
 
 use super::Page;
-use crate::cli;
+use crate::cli::{self, Action};
+use crate::layers;
+use crate::workspace::Package;
 
 /// Returns the first Rust block of a page: a program.
 ///
@@ -43,8 +45,8 @@ pub fn first_program(root: &Path, path: &str) -> Result<String> {
 }
 
 /// Checks every code block of a page and returns how many there are. `tested` says whether a crate runs
-/// the page's Rust blocks; `packages` are the names that `--package` takes.
-pub fn check(root: &Path, page: &Page, tested: bool, packages: &[String]) -> Result<usize> {
+/// the page's Rust blocks; `packages` are those that `--package` takes.
+pub fn check(root: &Path, page: &Page, tested: bool, packages: &[Package]) -> Result<usize> {
     let mut count = 0;
     let mut block: Option<(String, usize)> = None;
     let mut text = String::new();
@@ -78,7 +80,7 @@ fn check_one(
     fence: &str,
     text: &str,
     tested: bool,
-    packages: &[String],
+    packages: &[Package],
 ) -> Result<()> {
     let mut words = fence.split([',', ' ']).filter(|word| !word.is_empty());
     let language = words.next().context("a block names its language")?;
@@ -110,7 +112,7 @@ fn check_one(
 }
 
 /// Checks a line of a shell block.
-fn check_command(line: &str, packages: &[String]) -> Result<()> {
+fn check_command(line: &str, packages: &[Package]) -> Result<()> {
     let command = line.split(" #").next().unwrap_or_default();
     if command.starts_with('#') {
         return Ok(());
@@ -132,14 +134,31 @@ fn check_command(line: &str, packages: &[String]) -> Result<()> {
     };
     match (program, words.peek().copied()) {
         ("cargo", Some("xtask")) => {
-            cli::parse(words.skip(1).map(OsString::from))?;
+            if let Action::Test { layers, .. } = cli::parse(words.skip(1).map(OsString::from))? {
+                for name in layers {
+                    ensure!(layers::exists(&name), "there is no layer {name}");
+                }
+            }
         }
         ("cargo", Some("test" | "doc" | "add" | "package" | "bench" | "run")) => {
             let words: Vec<&str> = words.collect();
-            for pair in words.windows(2) {
-                if matches!(pair[0], "-p" | "--package") {
-                    let known = packages.iter().any(|package| package == pair[1]);
-                    ensure!(known, "there is no package {}", pair[1]);
+            let value = |option: &[&str]| {
+                let mut pairs = words.windows(2);
+                pairs.find_map(|pair| option.contains(&pair[0]).then_some(pair[1]))
+            };
+            let Some(name) = value(&["-p", "--package"]) else {
+                return Ok(());
+            };
+            let package = packages.iter().find(|package| package.name == name);
+            let package = package.with_context(|| format!("there is no package {name}"))?;
+            for (kind, folder) in [("test", "tests"), ("example", "examples")] {
+                if let Some(name) = value(&[&format!("--{kind}")]) {
+                    let folder = package.folder.join(folder);
+                    ensure!(
+                        folder.join(format!("{name}.rs")).exists()
+                            || folder.join(name).join("main.rs").exists(),
+                        "there is no {kind} {name}"
+                    );
                 }
             }
         }
@@ -160,7 +179,20 @@ mod tests {
             path: "page.md".into(),
             text: text.into(),
         };
-        check(tree.path(), &page, true, &["mem2-dma".to_owned()])
+        let folder = tree.path().join("pool");
+        for (kind, name) in [("tests", "model.rs"), ("examples", "bench/main.rs")] {
+            let file = folder.join(kind).join(name);
+            fs::create_dir_all(file.parent().unwrap())?;
+            fs::write(file, "")?;
+        }
+        let package = Package {
+            name: "mem2-dma".into(),
+            version: String::new(),
+            folder,
+            compiler: None,
+            programs: Vec::new(),
+        };
+        check(tree.path(), &page, true, &[package])
     }
 
     #[test]
@@ -168,7 +200,7 @@ mod tests {
         let text = "\
 ```rust\nlet a = 1;\n```\n
 ```rust,ignore from=code.rs\nfn two() {}\n```\n
-```sh\n# a comment\nMANY=5 cargo xtask run --emulator qemu # another\n\ncargo test -p mem2-dma\n```\n
+```sh\n# a comment\nMANY=5 cargo xtask run --emulator qemu # another\n\ncargo test -p mem2-dma --test model\ncargo run -p mem2-dma --example bench\ncargo xtask test --layer book\n```\n
 ```json\n{\"a\": 1}\n```\n
 ```text\nanything\n```\n";
         assert_eq!(checked(text).unwrap(), 5);
@@ -187,6 +219,15 @@ mod tests {
             ("```sh\ncargo xtask run --stick\n```", "--stick"),
             ("```sh\nmake install\n```", "does not know"),
             ("```sh\ncargo test -p nothing\n```", "no package nothing"),
+            (
+                "```sh\ncargo test -p mem2-dma --test nothing\n```",
+                "no test nothing",
+            ),
+            (
+                "```sh\ncargo run -p mem2-dma --example model\n```",
+                "no example model",
+            ),
+            ("```sh\ncargo xtask test --layer cake\n```", "no layer cake"),
             ("```json\n{\n```", "EOF"),
             ("```python\nprint()\n```", "python"),
             ("```\nwhat\n```", "names its language"),

@@ -35,10 +35,6 @@ pub struct Checked {
 pub fn check(workspace: &Workspace) -> Result<Checked> {
     let root = &workspace.root;
     let packages = workspace.packages()?;
-    let names: Vec<String> = packages
-        .iter()
-        .map(|package| package.name.clone())
-        .collect();
     let files = workspace.files()?;
     let listed: BTreeSet<String> = chapters(root)?
         .into_iter()
@@ -57,7 +53,7 @@ pub fn check(workspace: &Workspace) -> Result<Checked> {
         let tested = crates.test(path);
         checked.links += links::check(root, &page, tested)?;
         checked.tables += figures::check(root, &page)?;
-        checked.blocks += blocks::check(root, &page, tested, &names)?;
+        checked.blocks += blocks::check(root, &page, tested, &packages)?;
     }
     figures::check_pictures(root)?;
     checked.citations = citations::check(root, &Page::read(root, HARDWARE)?, &files)?;
