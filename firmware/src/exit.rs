@@ -26,7 +26,7 @@ impl Termination for Result<(), Failure> {
     }
 }
 
-/// What went wrong, in words: made of any error by `?`. It has no error below it, so that it needs no allocator.
+/// What went wrong, in words: made of any error by `?`. What does not fit is cut.
 #[derive(Debug)]
 pub struct Failure(heapless::String<120>);
 

@@ -72,7 +72,7 @@ fn run(bench: &mut Bench) -> Result<()> {
             format!("ehci.insns_per_mib.{path}.all"),
             Figure::new(measured.instructions() + measured.cache(), "insns")
                 .baseline(770_000.0)
-                .note("both; baseline: Linux 6.1, in all"),
+                .note("with cache maintenance; baseline: Linux 6.1, in all"),
         );
     }
     for (path, what) in [
