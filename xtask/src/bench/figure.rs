@@ -9,6 +9,7 @@ pub struct Figure {
     unit: &'static str,
     baseline: Option<f64>,
     limit: Option<Limit>,
+    spread: Option<[f64; 2]>,
     note: String,
 }
 
@@ -22,13 +23,14 @@ enum Limit {
 pub const HEADING: [&str; 6] = ["figure", "value", "unit", "baseline", "limit", "note"];
 
 impl Figure {
-    /// Makes a figure. Counted ones are exact; a timed one tells its spread in its note.
+    /// Makes a figure that was counted: it is exact, unless it is told its [`spread`](Self::spread).
     pub fn new(value: f64, unit: &'static str) -> Self {
         Self {
             value,
             unit,
             baseline: None,
             limit: None,
+            spread: None,
             note: String::new(),
         }
     }
@@ -48,6 +50,12 @@ impl Figure {
     /// Sets the least that it may be.
     pub fn at_least(mut self, value: f64) -> Self {
         self.limit = Some(Limit::AtLeast(value));
+        self
+    }
+
+    /// Sets the least and the most of the runs that a timed figure is the middle of.
+    pub fn spread(mut self, least: f64, most: f64) -> Self {
+        self.spread = Some([least, most]);
         self
     }
 
@@ -71,13 +79,17 @@ impl Figure {
         let limit = self.limit.map(|limit| match limit {
             Limit::AtMost(value) | Limit::AtLeast(value) => number(value),
         });
-        json!({
+        let mut json = json!({
             "value": number(self.value),
             "unit": self.unit,
             "baseline": self.baseline.map(number),
             "limit": limit,
             "note": self.note,
-        })
+        });
+        if let Some(spread) = self.spread {
+            json["spread"] = spread.map(number).to_vec().into();
+        }
+        json
     }
 
     /// Returns the figure as the table has it.
@@ -133,6 +145,8 @@ mod tests {
         let bare =
             json!({ "value": 1.25, "unit": "bits", "baseline": null, "limit": null, "note": "" });
         assert_eq!(Figure::new(1.25, "bits").to_json(), bare);
+        let timed = Figure::new(2.0, "ms").spread(1.5, 3.0).to_json();
+        assert_eq!(timed["spread"], json!([1.5, 3]));
     }
 
     #[test]

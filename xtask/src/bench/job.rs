@@ -1,5 +1,5 @@
 //! `job.*`: how long `boot.dol` takes in QEMU, in virtual time: the guest's clock goes by the instructions that it has executed, one a
-//! nanosecond, so that neither the host's speed nor what else it does counts. Only the moments at which the host's disk answers differ.
+//! nanosecond. While it waits for the host's disk, its clock goes by the host's, so the host has a say in rates.
 //! Several runs each: the middle one, and how far they are apart.
 
 use std::fs;
@@ -120,5 +120,7 @@ fn timed(values: &mut [f64], unit: &'static str, what: &str) -> Figure {
     let middle = plot::middle(values);
     let (least, most) = (values.first(), values.last());
     let [least, most] = [least, most].map(|value| value.copied().unwrap_or_default());
-    Figure::new(middle, unit).note(format!("{what}; {RUNS} runs, {least:.1} to {most:.1}"))
+    Figure::new(middle, unit)
+        .spread(least, most)
+        .note(format!("{what}; {RUNS} runs, {least:.1} to {most:.1}"))
 }

@@ -23,8 +23,6 @@ const BEGIN: &str = "<!-- figures: ";
 const END: &str = "<!-- end of figures -->";
 /// In place of a prefix: what the run was made with.
 const CONDITIONS: &str = "conditions";
-/// Figures in these units differ from run to run; their notes carry the spread. All others are counted.
-const TIMED: [&str; 6] = ["ns", "us", "ms", "s", "MiB/s", "KiB/s"];
 
 type Figures = Map<String, Value>;
 
@@ -231,8 +229,8 @@ pub struct Comparison {
     pub is_reproduced: bool,
 }
 
-/// Compares figures, all whose names begin with `only`, with the recorded ones: counted ones are the same, timed ones near them, or they are
-/// named.
+/// Compares figures, all whose names begin with `only`, with the recorded ones: counted ones are the same, the runs of timed ones
+/// overlap with those, or they are named.
 ///
 /// # Errors
 /// The record cannot be read.
@@ -249,18 +247,17 @@ fn compare_with(
 ) -> Result<Comparison> {
     let before = recorded["figures"].as_object().context("no figures")?;
     let is_ours = |name: &str| recorded[CONDITIONS][family(name)]["compiler"] == compiler;
-    let is_timed = |figure: &Value| TIMED.iter().any(|&unit| figure["unit"] == unit);
     let (mut counted, mut timed) = (0, 0);
     let (mut different, mut is_reproduced) = (Vec::new(), true);
     for (name, figure) in figures {
-        let is_timed = is_timed(figure);
+        let runs = spread(figure);
         match before.get(name) {
-            Some(before) if is_timed && is_near(&before["value"], &figure["value"]) => timed += 1,
-            Some(before) if before["value"] == figure["value"] => counted += 1,
+            Some(before) if runs.is_some_and(|runs| overlap(spread(before), runs)) => timed += 1,
+            Some(before) if runs.is_none() && before["value"] == figure["value"] => counted += 1,
             other => {
                 let there = other.map_or("not".to_owned(), |before| before["value"].to_string());
                 different.push(format!("{name} ({there} there)"));
-                is_reproduced &= is_timed || !is_ours(name);
+                is_reproduced &= runs.is_some() || !is_ours(name);
             }
         }
     }
@@ -271,7 +268,7 @@ fn compare_with(
         }
     }
     let mut said = format!(
-        "As in the book: {counted} counted figures, and {timed} timed ones within a tenth."
+        "As in the book: {counted} counted figures, and {timed} timed ones, by their spread."
     );
     if !different.is_empty() {
         said += &format!(" Not so: {}.", different.join(", "));
@@ -282,12 +279,14 @@ fn compare_with(
     })
 }
 
-/// Says whether a time is within a tenth of another: the spread that the chapter promises.
-fn is_near(before: &Value, now: &Value) -> bool {
-    let (Some(before), Some(now)) = (before.as_f64(), now.as_f64()) else {
-        return false;
-    };
-    (now - before).abs() <= before.abs() * 0.1
+/// The least and the most of a timed figure's runs. A counted figure has none.
+fn spread(figure: &Value) -> Option<[f64; 2]> {
+    let spread = &figure["spread"];
+    Some([spread[0].as_f64()?, spread[1].as_f64()?])
+}
+
+fn overlap(before: Option<[f64; 2]>, [least, most]: [f64; 2]) -> bool {
+    before.is_some_and(|before| before[0] <= most && least <= before[1])
 }
 
 /// Checks that what is recorded has every picture that the chapter shows, and none besides.
@@ -315,7 +314,7 @@ mod tests {
     fn figures() -> Figures {
         let figures = json!({
             "a.one": { "value": 3, "unit": "insns", "baseline": 4, "limit": 5, "note": "x | y" },
-            "a.two": { "value": 2.5, "unit": "ns", "baseline": null, "limit": null, "note": "" },
+            "a.two": { "value": 2.5, "unit": "ns", "baseline": null, "limit": null, "note": "", "spread": [2, 4] },
             "b": { "value": 1, "unit": "bytes", "baseline": null, "limit": null, "note": "" },
         });
         figures.as_object().unwrap().clone()
@@ -365,16 +364,19 @@ mod tests {
         let with = |name: &str, value: f64| {
             let mut now = figures();
             now[name]["value"] = json!(value);
+            if name == "a.two" {
+                now[name]["spread"] = json!([value - 0.5, value + 0.5]);
+            }
             compare(&now, "")
         };
-        let all = "As in the book: 2 counted figures, and 1 timed ones within a tenth.";
+        let all = "As in the book: 2 counted figures, and 1 timed ones, by their spread.";
         assert_eq!(compare(&figures(), ""), (all.to_owned(), true));
-        assert_eq!(with("a.two", 2.74).0, all);
-        assert_eq!(with("a.two", 2.26).0, all);
+        assert_eq!(with("a.two", 4.5).0, all);
+        assert_eq!(with("a.two", 1.5).0, all);
         // Times may differ, and what another compiler counted.
         for (name, value, there, is_reproduced) in [
-            ("a.two", 2.8, "2.5", true),
-            ("a.two", 2.2, "2.5", true),
+            ("a.two", 4.6, "2.5", true),
+            ("a.two", 1.4, "2.5", true),
             ("b", 1.01, "1", true),
             ("a.one", 3.01, "3", false),
         ] {
