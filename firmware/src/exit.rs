@@ -2,7 +2,7 @@
 
 use core::fmt::{Display, Write};
 
-/// What `main` of a program may return; see [`entry!`](crate::entry).
+/// What `main` of a program may return; see `entry!`.
 pub trait Termination {
     /// Logs what is to be said, and returns the exit status: 0 for success.
     fn status(self) -> u8;
@@ -28,7 +28,7 @@ impl Termination for Result<(), Failure> {
 
 /// What went wrong, in words: made of any error by `?`. What does not fit is cut.
 #[derive(Debug)]
-pub struct Failure(heapless::String<120>);
+pub struct Failure(heapless::String<112>);
 
 impl<E: Display> From<E> for Failure {
     fn from(error: E) -> Self {

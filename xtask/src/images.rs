@@ -4,6 +4,7 @@ use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use object::elf;
@@ -25,6 +26,8 @@ const UNPACKER: &str = "unpacker";
 const SHIM: &str = "qemu-shim";
 /// The package that gives Dolphin its sticks, and the library that it becomes.
 const STICKS: (&str, &str) = ("virtual-libusb", "libvirtual_libusb.so");
+/// The examples, a package outside the workspace, and its manifest.
+const EXAMPLES: (&str, &str) = ("examples", "examples/Cargo.toml");
 /// What [`check_size`] measures: an example of a package, and how many bytes of memory it may take.
 const SMALL: (&str, &str, u64) = ("hollywood-pac", "three_registers", 512);
 /// What [`check_no_panic`] links: packages whose example `no_panic` does all that they can do, with the features that it takes.
@@ -148,6 +151,41 @@ pub fn build_sticks(workspace: &Workspace) -> Result<()> {
     fs::rename(&new, &place).with_context(|| format!("cannot write {}", place.display()))
 }
 
+/// Has clippy look at what is compiled for the Wii only, and at the examples. Returns whether it did: it takes a clippy that belongs to the
+/// compiler.
+///
+/// # Errors
+/// Clippy has objections.
+pub fn lint(workspace: &Workspace) -> Result<bool> {
+    let build = Build::new(workspace, None)?;
+    if !toolchain::is_active(&build.compiler) {
+        println!(
+            "NOT LINTED: what is compiled for the Wii only; clippy does not belong to {}",
+            build.compiler.version
+        );
+        return Ok(false);
+    }
+    let examples = workspace.root.join(EXAMPLES.1);
+    for (package, selection) in [
+        (FIRMWARE, &["--lib".as_ref(), "--bins".as_ref()][..]),
+        (UNPACKER, &["--bins".as_ref()]),
+        (SHIM, &["--bins".as_ref()]),
+        (
+            EXAMPLES.0,
+            &[
+                "--bins".as_ref(),
+                "--manifest-path".as_ref(),
+                examples.as_os_str(),
+            ],
+        ),
+    ] {
+        let (mut cargo, _) = build.cargo("clippy", package, selection)?;
+        exec::run(cargo.args(["--", "-D", "warnings"]))
+            .with_context(|| format!("clippy has objections to {package}, on the Wii"))?;
+    }
+    Ok(true)
+}
+
 /// Checks that registers cost nothing: a whole program that uses three of them fits in a few hundred bytes.
 ///
 /// # Errors
@@ -231,7 +269,15 @@ impl<'a> Build<'a> {
 
     /// Builds a `selection` of what a package has and returns the folder that holds it.
     fn compile(&self, package: &str, selection: &[&OsStr]) -> Result<PathBuf> {
-        let mut cargo = self.workspace.cargo("build");
+        let (mut cargo, target) = self.cargo("build", package, selection)?;
+        exec::run(&mut cargo)?;
+        // Also of the profile `bench`.
+        Ok(target.join("powerpc-target/release"))
+    }
+
+    /// Returns a cargo command for the target, and the folder where its files go.
+    fn cargo(&self, verb: &str, package: &str, selection: &[&OsStr]) -> Result<(Command, PathBuf)> {
+        let mut cargo = self.workspace.cargo(verb);
         cargo
             .args(["--profile", self.profile, "--package", package])
             .args(selection)
@@ -252,9 +298,7 @@ impl<'a> Build<'a> {
             .env("CARGO_TARGET_POWERPC_TARGET_LINKER", &self.linker.path)
             .env("CARGO_TARGET_DIR", &target)
             .env("CARGO_ENCODED_RUSTFLAGS", self.flags(&target)?);
-        exec::run(&mut cargo)?;
-        // Also of the profile `bench`.
-        Ok(target.join("powerpc-target/release"))
+        Ok((cargo, target))
     }
 
     /// Paths must not reach the image (in the places of panics, in symbol names): each folder that

@@ -43,7 +43,7 @@ const LAYERS: [Layer; 12] = [
     },
     Layer {
         name: "clippy",
-        needs: &[Need::Clippy],
+        needs: &[Need::Clippy, Need::Compiler, Need::Linker],
         run: clippy,
     },
     Layer {
@@ -183,6 +183,7 @@ fn clippy(workspace: &Workspace) -> Result<Tests> {
     let mut clippy = workspace.cargo("clippy");
     clippy.args(["--workspace", "--all-targets", "--", "-D", "warnings"]);
     exec::run(&mut clippy).context("clippy has objections")?;
+    images::lint(workspace)?;
     Ok(Tests::default())
 }
 

@@ -73,6 +73,16 @@ fn examine(rustc: &Path, workspace: &Workspace) -> Result<Compiler> {
     })
 }
 
+/// Says whether a compiler is that of the active toolchain, whose tools are the ones that cargo runs.
+pub fn is_active(compiler: &Compiler) -> bool {
+    active_sysroot().is_some_and(|active| active == compiler.sysroot)
+}
+
+fn active_sysroot() -> Option<PathBuf> {
+    let sysroot = exec::capture(Command::new("rustc").args(["--print", "sysroot"])).ok()?;
+    Some(sysroot.trim().into())
+}
+
 /// Returns the folder of the sources of `core` and `alloc` under a sysroot.
 pub fn library(sysroot: &Path) -> PathBuf {
     sysroot.join("lib/rustlib/src/rust/library")
@@ -91,10 +101,7 @@ fn rustc_command(rustc: &Path) -> Command {
 pub fn find_linker(compiler: Option<&Compiler>) -> Option<Linker> {
     let system = exec::find("ld.lld");
     let bundled = compiler.map(|compiler| compiler.sysroot.clone());
-    let active = exec::capture(Command::new("rustc").args(["--print", "sysroot"])).ok();
-    let sysroots = bundled
-        .into_iter()
-        .chain(active.map(|sysroot| PathBuf::from(sysroot.trim())));
+    let sysroots = bundled.into_iter().chain(active_sysroot());
     system
         .into_iter()
         .chain(sysroots.flat_map(|sysroot| bundled_linkers(&sysroot)))

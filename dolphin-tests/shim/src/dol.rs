@@ -165,7 +165,7 @@ pub fn load() -> Result<u32, Error> {
     let header = unsafe { &*(file as *const [u32; HEADER as usize / 4]) };
     let program = check(header, layout::DOL_END - layout::DOL)?;
     let command_line = command_line_length()?;
-    // SAFETY (here and below): `check` has confined every target to RAM that belongs to the program,
+    // SAFETY: `check` has confined every target to RAM that belongs to the program,
     // which is not running yet and is disjoint from the file.
     unsafe {
         // First, since the bss range of some DOLs spans data sections.
